@@ -1,0 +1,1 @@
+//! Decide whether evidence says what it claims.

@@ -1,0 +1,1 @@
+//! Store and fetch content by id.

@@ -1,0 +1,1 @@
+//! Execute blocks: revm, precompiles, state, genesis.

@@ -1,0 +1,1 @@
+//! Discover, pay, call and verify.

@@ -1,0 +1,1 @@
+//! Agree on blocks.

@@ -1,0 +1,1 @@
+//! Name the contracts: ABIs, addresses, genesis code.

@@ -1,0 +1,1 @@
+//! Run the whole network on one machine.

@@ -1,0 +1,1 @@
+//! Verify and settle payments; anchor evidence.

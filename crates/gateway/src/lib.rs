@@ -1,0 +1,1 @@
+//! Serve inference from inside an enclave, signed and metered.

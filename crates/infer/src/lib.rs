@@ -1,0 +1,1 @@
+//! Run a model: one trait, engines behind it.

@@ -1,0 +1,1 @@
+//! Check headers, certificates and inclusion proofs.

@@ -1,0 +1,1 @@
+//! Run a validator or full node: p2p, sync, RPC.

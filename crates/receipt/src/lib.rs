@@ -1,0 +1,1 @@
+//! Check a receipt or bundle offline.

@@ -1,0 +1,1 @@
+//! Stand in for the outside world in tests: mock upstream, accounts, processes.

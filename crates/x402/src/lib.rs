@@ -1,0 +1,1 @@
+//! Run the payment exchange as a state machine over bytes.

@@ -1,0 +1,1 @@
+//! Run real binaries against third-party clients.
