@@ -28,6 +28,9 @@ pub const RESPONSE_JSON: &[u8] = b"_OG_RESPONSE_JSON";
 /// Prefix of the attested nonce that ties an enclave to its registration.
 pub const REGISTRATION: &[u8] = b"_OG_REGISTRATION_BIND";
 
+/// Prefix of the hash that identifies a payment (the nonce that it consumes).
+pub const PAYMENT_ID: &[u8] = b"_OG_PAYMENT_ID";
+
 /// All of them; a new domain is added here in the same commit.
 pub const ALL: &[&[u8]] = &[
     CONSENSUS,
@@ -38,6 +41,7 @@ pub const ALL: &[&[u8]] = &[
     REQUEST_BODY,
     RESPONSE_JSON,
     REGISTRATION,
+    PAYMENT_ID,
 ];
 
 #[cfg(test)]
