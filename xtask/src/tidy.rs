@@ -44,7 +44,8 @@ const EFFECTS: &[&str] = &["axum", "hyper", "jsonrpsee", "reqwest", "rusqlite", 
 const FILE_LINES_MAX: usize = 900;
 
 /// Path segments that say nothing about what a module means.
-const NAMELESS: &[&str] = &["base", "common", "helper", "helpers", "manager", "misc", "util", "utils"];
+const NAMELESS: &[&str] =
+    &["base", "common", "helper", "helpers", "manager", "misc", "util", "utils"];
 
 /// Runs every check and reports all the findings at once.
 pub(crate) fn check() -> Result<()> {
@@ -204,7 +205,8 @@ fn inv_05_enclave_links_no_chain(graph: &Graph) -> Vec<String> {
     let foreign = |name: &str| {
         name.starts_with("revm")
             || name.starts_with("commonware-")
-            || ["og-chain", "og-consensus", "og-node", "og-facilitator", "og-devnet"].contains(&name)
+            || ["og-chain", "og-consensus", "og-node", "og-facilitator", "og-devnet"]
+                .contains(&name)
     };
     closure_findings(graph, "INV-05", "og-gateway", foreign)
 }
@@ -228,7 +230,8 @@ fn inv_06_files_are_rooms() -> Result<Vec<String>> {
         .current_dir(&root)
         .output()
         .context("cannot start git")?;
-    let listed = String::from_utf8(output.stdout).context("git printed a path that is not UTF-8")?;
+    let listed =
+        String::from_utf8(output.stdout).context("git printed a path that is not UTF-8")?;
     let mut findings = Vec::new();
     for path in listed.lines().filter(|path| root.join(path).is_file()) {
         for segment in Path::new(path).with_extension("").iter().filter_map(|part| part.to_str()) {
@@ -252,7 +255,9 @@ mod tests {
     fn graph(edges: &[(&str, &[&str])]) -> Graph {
         let direct: BTreeMap<String, BTreeSet<String>> = edges
             .iter()
-            .map(|(from, to)| ((*from).to_owned(), to.iter().map(|name| (*name).to_owned()).collect()))
+            .map(|(from, to)| {
+                ((*from).to_owned(), to.iter().map(|name| (*name).to_owned()).collect())
+            })
             .collect();
         Graph { closure: direct.clone(), direct }
     }

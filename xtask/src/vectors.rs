@@ -46,7 +46,10 @@ impl Tally {
         say(&format!("shared vectors: {total} ran, {} skipped", self.skipped.len()));
         if folder()?.is_dir() {
             if !self.skipped.is_empty() {
-                bail!("{} tests skipped although the shared vectors are present", self.skipped.len());
+                bail!(
+                    "{} tests skipped although the shared vectors are present",
+                    self.skipped.len()
+                );
             }
             if total == 0 {
                 bail!("no shared vector ran although the folder is present");

@@ -137,7 +137,13 @@ pub(crate) struct VerifyOptions {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TeeOptions {
     /// The network's description.
-    #[arg(long, value_name = "FILE", env = "OG_DEVNET", default_value = "devnet.json", global = true)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "OG_DEVNET",
+        default_value = "devnet.json",
+        global = true
+    )]
     pub(crate) devnet: PathBuf,
     #[command(subcommand)]
     pub(crate) action: TeeAction,
@@ -152,17 +158,14 @@ pub(crate) enum TeeAction {
         /// Its id.
         tee_id: og_primitives::TeeId,
     },
-    /// Register the enclave that serves at a URL: fetch its evidence, bound to you, and send it to the registry.
+    /// Register the enclave that serves at a URL: fetch its evidence, bound to its owner, and send it to the registry.
     Register {
         /// Where it serves.
         #[arg(long)]
         url: String,
-        /// The account that will own it; it needs the operator role.
+        /// Its owner, as its configuration names it; needs the operator role.
         #[arg(long, value_name = "NAME", default_value = "operator")]
         account: String,
-        /// Who is paid for its answers.
-        #[arg(long, value_name = "ADDRESS")]
-        pay_to: og_primitives::Address,
     },
 }
 

@@ -113,7 +113,7 @@ fn show(
         times.chains_up, times.network_up, times.answered, times.settled
     ));
     ui.say(&format!(
-        "{} charged {} · {} bytes of proof, checked with the network switched off",
+        "{} charged {} · {} bytes of proof, checked after the network was stopped",
         claims.model_served,
         chat::price(network, answer),
         bundle_bytes

@@ -85,13 +85,14 @@ fn show(devnet: &Devnet, options: &DevOptions, ui: &Ui) -> Result<()> {
         rows.insert(2, vec![format!("gateway{evidence}"), gateway.url.clone()]);
     }
     ui.table(&["service", "address"], &rows);
-    match &options.ready_file {
-        Some(path) => ui.say(&format!(
-            "ready; ask with: og chat --devnet {} \"Hello\"   (Ctrl-C stops)",
-            path.display()
-        )),
-        None => ui.say("ready; Ctrl-C stops. With --ready-file, other commands can use this network."),
-    }
+    let hint = match &options.ready_file {
+        Some(path) => {
+            let path = path.display();
+            format!("ready; ask with: og chat --devnet {path} \"Hello\"   (Ctrl-C stops)")
+        }
+        None => "ready; Ctrl-C stops. With --ready-file, other commands can use it.".to_owned(),
+    };
+    ui.say(&hint);
     Ok(())
 }
 
@@ -101,7 +102,9 @@ pub(crate) fn words(progress: &Progress) -> String {
         Progress::Model(text) => text.clone(),
         Progress::ChainsUp { after_ms } => format!("both chains answer after {after_ms} ms"),
         Progress::EnclaveUp => "the simulated enclave has its keys".to_owned(),
-        Progress::SettlingEarlier { open } => format!("settling {open} answers of earlier enclaves"),
+        Progress::SettlingEarlier { open } => {
+            format!("settling {open} answers of earlier enclaves")
+        }
         Progress::Registered => "the registry accepted the enclave's evidence".to_owned(),
         Progress::Ready { after_ms } => format!("ready after {after_ms} ms"),
         _ => "working".to_owned(),
@@ -110,9 +113,8 @@ pub(crate) fn words(progress: &Progress) -> String {
 
 /// Where model files are kept between runs: `$XDG_CACHE_HOME/og`, or `~/.cache/og`.
 pub(crate) fn cache_dir() -> Result<PathBuf> {
-    let absolute = |name: &str| {
-        std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
-    };
+    let absolute =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_CACHE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
         .map(|cache| cache.join("og"))

@@ -25,13 +25,13 @@ pub(crate) async fn run(options: TeeOptions, ui: &Ui) -> Result<ExitCode> {
             let gateway = gateway.with_context(|| format!("no active enclave {tee_id}"))?;
             show(gateway, ui);
         }
-        TeeAction::Register { url, account, pay_to } => {
+        TeeAction::Register { url, account } => {
             let owner = network.account(Some(&account))?.clone();
-            let tee_id = og_client::register::register(&network, &owner, &url, pay_to).await?;
+            let (tee_id, pay_to) = og_client::register::register(&network, &owner, &url).await?;
             if ui.is_json() {
-                ui.json(&json!({"tee_id": tee_id}));
+                ui.json(&json!({"tee_id": tee_id, "pay_to": pay_to}));
             } else {
-                ui.result(&tee_id.to_string());
+                ui.result(&format!("{tee_id}  (its answers are paid to {pay_to})"));
             }
         }
     }
@@ -40,17 +40,13 @@ pub(crate) async fn run(options: TeeOptions, ui: &Ui) -> Result<ExitCode> {
 
 fn list(gateways: &[Gateway], ui: &Ui) {
     if ui.is_json() {
-        ui.json(&gateways.iter().map(|gateway| document(gateway)).collect());
+        ui.json(&gateways.iter().map(document).collect());
         return;
     }
     let rows: Vec<Vec<String>> = gateways
         .iter()
         .map(|gateway| {
-            vec![
-                gateway.tee_id.to_string(),
-                gateway.endpoint.clone(),
-                hardware(gateway).to_owned(),
-            ]
+            vec![gateway.tee_id.to_string(), gateway.endpoint.clone(), hardware(gateway).to_owned()]
         })
         .collect();
     ui.table(&["enclave", "endpoint", "evidence"], &rows);

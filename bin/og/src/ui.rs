@@ -47,7 +47,7 @@ impl Ui {
     /// A table with aligned columns: standard output.
     pub(crate) fn table(&self, head: &[&str], rows: &[Vec<String>]) {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED).set_header(head.to_vec());
+        table.load_style(presets::NOTHING).set_header(head.to_vec());
         for row in rows {
             table.add_row(row.clone());
         }

@@ -1,4 +1,10 @@
 //! The store on disk and over HTTP.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests stand outside of test functions"
+)]
 
 use std::fs;
 

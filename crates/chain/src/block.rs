@@ -3,6 +3,7 @@
 //! Blocks are Ethereum's. Two rules are our own: a header keeps the milliseconds of its time in `extraData`
 //! (two bytes, big-endian, below 1000) followed by a version byte, and time may stand still between blocks.
 
+use alloy_consensus::proofs::calculate_transaction_root;
 use alloy_consensus::{Header, TxEnvelope};
 use alloy_primitives::{B256, Bytes};
 use alloy_rlp::{Decodable, Encodable};
@@ -20,6 +21,15 @@ pub const TIMESTAMP_AHEAD_MS_MAX: u64 = 500;
 
 /// Last byte of `extraData`: the version of the rule that gives the other bytes their meaning.
 pub const EXTRA_DATA_VERSION: u8 = 1;
+
+/// Whether the body is the one that the header commits to: these transactions, no ommers, an empty list of
+/// withdrawals. A header's hash alone does not tell, since the body beside it may be any.
+pub fn body_matches_header(block: &Block) -> bool {
+    let body = &block.body;
+    body.ommers.is_empty()
+        && body.withdrawals.as_ref().is_some_and(|withdrawals| withdrawals.is_empty())
+        && calculate_transaction_root(&body.transactions) == block.header.transactions_root
+}
 
 /// The canonical bytes of a block: RLP, as in Ethereum.
 pub fn encode_block(block: &Block) -> Bytes {

@@ -35,7 +35,7 @@ pub use alloy_consensus::transaction::Recovered;
 pub use alloy_consensus::{Header, TxEnvelope};
 pub use block::{
     BLOCK_BYTES_MAX, Block, EXTRA_DATA_VERSION, TIMESTAMP_AHEAD_MS_MAX, TimestampError, block_hash,
-    check_timestamp, decode_block, encode_block, timestamp_ms,
+    body_matches_header, check_timestamp, decode_block, encode_block, timestamp_ms,
 };
 pub use call::{
     AccountOverride, CALL_GAS_MAX, CallOutcome, CallRequest, CallResult, revert_reason,

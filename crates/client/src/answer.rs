@@ -53,8 +53,7 @@ pub(crate) async fn read(response: Response, expected: &Expected<'_>) -> Result<
     let receipt = BASE64
         .decode(&streamed.last.receipt)
         .map_err(|error| unverified("receipt.decode", error))?;
-    let receipt =
-        Receipt::decode(&receipt).map_err(|error| unverified("receipt.decode", error))?;
+    let receipt = Receipt::decode(&receipt).map_err(|error| unverified("receipt.decode", error))?;
     receipt
         .verify(&expected.gateway.receipt_key)
         .map_err(|error| unverified("receipt.signature", error))?;
@@ -86,7 +85,7 @@ fn check(streamed: &Streamed, claims: &Claims, expected: &Expected<'_>) -> Resul
     require("receipt.permit_nonce", claims.permit_nonce == payment.nonce)?;
     require("receipt.total", Some(claims.total) == claims.prices.total(&claims.usage))?;
     require("receipt.cap", claims.total <= payment.terms.amount)?;
-require("receipt.simulated", claims.simulated == gateway.simulated)?;
+    require("receipt.simulated", claims.simulated == gateway.simulated)?;
     let usage = &streamed.last.usage;
     require("usage.prompt_tokens", usage.prompt_tokens == claims.usage.prompt_tokens)?;
     require("usage.completion_tokens", usage.completion_tokens == claims.usage.completion_tokens)?;
@@ -168,7 +167,8 @@ async fn collect(response: Response) -> Result<Streamed, Error> {
             }
             let event: Event = serde_json::from_slice(data)
                 .map_err(|error| broken(format!("unreadable event: {error}")))?;
-            let finish_reason = event.choices.iter().find_map(|choice| choice.finish_reason.clone());
+            let finish_reason =
+                event.choices.iter().find_map(|choice| choice.finish_reason.clone());
             if let Some(finish_reason) = finish_reason {
                 let last: LastEvent = serde_json::from_slice(data)
                     .map_err(|error| unverified("stream.final_event", error))?;

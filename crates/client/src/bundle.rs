@@ -68,7 +68,9 @@ impl Client {
         };
         let chain = self.chain_proof(answer, block).await?;
         let settlement = match &settlement {
-            Some(settled) => Some(settlement_proof(self.opengradient(), relay, settled, claims.leaf.hash()).await?),
+            Some(settled) => Some(
+                settlement_proof(self.opengradient(), relay, settled, claims.leaf.hash()).await?,
+            ),
             None => None,
         };
         let payment = if claims.total.is_zero() {
@@ -124,10 +126,9 @@ impl Client {
             .topic1(answer.gateway.tee_id.0)
             .from_block(0_u64);
         let logs = self.opengradient().logs(&filter).await?;
-        let hash = logs
-            .first()
-            .and_then(|log| log.transaction_hash)
-            .ok_or_else(|| Error::Bundle("the enclave's registration is not on chain".to_owned()))?;
+        let hash = logs.first().and_then(|log| log.transaction_hash).ok_or_else(|| {
+            Error::Bundle("the enclave's registration is not on chain".to_owned())
+        })?;
         let input = self.opengradient().transaction_input(hash).await?;
         let call = ITEERegistry::registerTEEWithAttestationCall::abi_decode(&input)
             .map_err(|error| Error::Bundle(format!("registration transaction: {error}")))?;

@@ -143,7 +143,11 @@ impl Chain {
     ///
     /// # Errors
     /// [`Error::Chain`] when it is refused, reverts, or its receipt does not come.
-    pub async fn send<C: SolCall>(&self, to: Address, call: &C) -> Result<TransactionReceipt, Error> {
+    pub async fn send<C: SolCall>(
+        &self,
+        to: Address,
+        call: &C,
+    ) -> Result<TransactionReceipt, Error> {
         let request =
             TransactionRequest::default().with_to(to).with_input(Bytes::from(call.abi_encode()));
         self.send_request(C::SIGNATURE, request).await

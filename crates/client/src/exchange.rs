@@ -63,10 +63,7 @@ pub(crate) async fn exchange(
     let offer = choose(&required, payer.limits)?;
     let terms = offer.evm().map_err(og_x402::client::PayError::from)?;
     if terms.pay_to != gateway.payment_address {
-        return Err(Error::WrongPayee {
-            asked: terms.pay_to,
-            registered: gateway.payment_address,
-        });
+        return Err(Error::WrongPayee { asked: terms.pay_to, registered: gateway.payment_address });
     }
     ensure_funds(payer, &terms).await?;
     let payload = pay(&required, offer, payer.wallet, fresh)?;
@@ -94,10 +91,10 @@ async fn send(
     if let Some(payment) = payment {
         request = request.header(PAYMENT_SIGNATURE, payment);
     }
-    request.send().await.map_err(|error| Error::Unreachable {
-        url: ask.url.clone(),
-        reason: causes(&error),
-    })
+    request
+        .send()
+        .await
+        .map_err(|error| Error::Unreachable { url: ask.url.clone(), reason: causes(&error) })
 }
 
 fn challenge(response: &Response) -> Result<PaymentRequired, Error> {
@@ -117,7 +114,8 @@ fn challenge(response: &Response) -> Result<PaymentRequired, Error> {
 /// Checks balance and allowance before anything is signed.
 async fn ensure_funds(payer: &Payer<'_>, terms: &EvmTerms) -> Result<(), Error> {
     let owner = payer.wallet.address();
-    let balance = payer.chain.call(terms.asset, &IERC20Permit3009::balanceOfCall { account: owner }).await?;
+    let balance =
+        payer.chain.call(terms.asset, &IERC20Permit3009::balanceOfCall { account: owner }).await?;
     if balance < terms.amount {
         return Err(Error::Funds {
             account: owner,

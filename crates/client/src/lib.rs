@@ -88,8 +88,7 @@ impl Client {
     pub fn connect(network: NetworkFile, account: &Account) -> Result<Self, Error> {
         let unusable = || Error::UnknownAccount { name: account.name.clone(), known: Vec::new() };
         let wallet = Wallet::from_key(&account.private_key.0).ok_or_else(unusable)?;
-        let signer =
-            PrivateKeySigner::from_bytes(&account.private_key).map_err(|_| unusable())?;
+        let signer = PrivateKeySigner::from_bytes(&account.private_key).map_err(|_| unusable())?;
         let opengradient = Chain::connect("OpenGradient", &network.network.rpc_url)?;
         let payment = Chain::connect_with_wallet("payment", &network.payment.rpc_url, signer)?;
         let limits = default_limits(&network);

@@ -7,7 +7,6 @@ use alloy_signer_local::PrivateKeySigner;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use og_contracts::ITEERegistry;
-use og_contracts::registry::{Registration, registration_nonce};
 use og_primitives::TeeId;
 use serde::Deserialize;
 
@@ -27,40 +26,44 @@ pub struct EnclaveEvidence {
     pub tls_certificate: Vec<u8>,
 }
 
+/// The enclave's answer to `GET /enclave/registration`.
 #[derive(Debug, Deserialize)]
-struct SigningKey {
-    public_key: String,
+struct Offered {
+    owner: Address,
+    pay_to: Address,
+    endpoint: String,
+    document: String,
+    signing_key: String,
 }
 
-/// Registers the enclave at `url` for `owner`, who needs the operator role, with answers paid to `pay_to`.
+/// Registers the enclave at `url` for `owner`, who needs the operator role and must be the one whom the enclave was
+/// told. Returns its id and where its answers are paid.
 ///
 /// The connection is not trusted: what makes the registration safe is that the evidence names the certificate,
 /// the keys and, in its nonce, the owner, the payee and the endpoint; the registry checks all of it.
 ///
 /// # Errors
-/// [`Error::Unreachable`] when the enclave does not show its evidence, [`Error::Chain`] when the registry refuses.
+/// [`Error::Unreachable`] when the enclave does not show its evidence or names another owner, [`Error::Chain`] when
+/// the registry refuses.
 pub async fn register(
     network: &NetworkFile,
     owner: &Account,
     url: &str,
-    pay_to: Address,
-) -> Result<TeeId, Error> {
-    let endpoint = url.trim_end_matches('/');
-    let nonce = registration_nonce(&Registration {
-        owner: owner.address,
-        chain_id: network.network.chain_id,
-        genesis_hash: network.trust.genesis_hash,
-        registry: network.contracts.tee_registry,
-        pay_to,
-        endpoint,
-        tee_type: LLM_PROXY,
-    });
-    let evidence = fetch_evidence(endpoint, nonce.as_slice()).await?;
-    let signer = PrivateKeySigner::from_bytes(&owner.private_key).map_err(|_| {
-        Error::UnknownAccount { name: owner.name.clone(), known: Vec::new() }
-    })?;
+) -> Result<(TeeId, Address), Error> {
+    let url = url.trim_end_matches('/');
+    let (offered, evidence) = fetch(url).await?;
+    if offered.owner != owner.address {
+        return Err(Error::Unreachable {
+            url: url.to_owned(),
+            reason: format!("it is to be registered by {}, not {}", offered.owner, owner.address),
+        });
+    }
+    let signer = PrivateKeySigner::from_bytes(&owner.private_key)
+        .map_err(|_| Error::UnknownAccount { name: owner.name.clone(), known: Vec::new() })?;
     let chain = Chain::connect_with_wallet("OpenGradient", &network.network.rpc_url, signer)?;
-    submit(&chain, network.contracts.tee_registry, &evidence, pay_to, endpoint).await
+    let registry = network.contracts.tee_registry;
+    let tee_id = submit(&chain, registry, &evidence, offered.pay_to, &offered.endpoint).await?;
+    Ok((tee_id, offered.pay_to))
 }
 
 /// Sends a registration and returns the enclave's id.
@@ -86,54 +89,25 @@ pub async fn submit(
     Ok(TeeId::from_signing_key_der(&evidence.signing_key))
 }
 
-/// Asks the enclave at `endpoint` for evidence over `nonce`, and for what that evidence binds.
-///
-/// # Errors
-/// [`Error::Unreachable`] when it does not answer as it should.
-pub async fn fetch_evidence(endpoint: &str, nonce: &[u8]) -> Result<EnclaveEvidence, Error> {
-    let fail = |reason: String| Error::Unreachable { url: endpoint.to_owned(), reason };
+/// Asks the enclave for its registration, and remembers the certificate it answers with.
+async fn fetch(url: &str) -> Result<(Offered, EnclaveEvidence), Error> {
+    let fail = |reason: String| Error::Unreachable { url: url.to_owned(), reason };
     let seen = Arc::new(Mutex::new(None));
     let http = tls::unpinned_http_client(Arc::clone(&seen))?;
-    let get = async |path: String| {
-        let response = http.get(format!("{endpoint}{path}")).send().await;
-        let response = response.and_then(reqwest::Response::error_for_status);
-        let body = match response {
-            Ok(response) => response.text().await,
-            Err(error) => Err(error),
-        };
-        body.map_err(|error| fail(causes(&error)))
+    let response = http.get(format!("{url}/enclave/registration")).send().await;
+    let offered = match response.and_then(reqwest::Response::error_for_status) {
+        Ok(response) => response.json::<Offered>().await,
+        Err(error) => Err(error),
     };
-    let document = get(format!("/enclave/attestation?nonce={}", hex::encode(nonce))).await?;
-    let document = BASE64
-        .decode(document.trim())
-        .map_err(|error| fail(format!("attestation is not base64: {error}")))?;
-    let signing_key: SigningKey = serde_json::from_str(&get("/signing-key".to_owned()).await?)
-        .map_err(|error| fail(format!("signing key: {error}")))?;
+    let offered = offered.map_err(|error| fail(causes(&error)))?;
+    let bytes = |name: &str, text: &str| {
+        BASE64.decode(text).map_err(|error| fail(format!("{name} is not base64: {error}")))
+    };
     let tls_certificate = seen.lock().ok().and_then(|mut seen| seen.take());
-    Ok(EnclaveEvidence {
-        document,
-        signing_key: pem_body(&signing_key.public_key)
-            .ok_or_else(|| fail("signing key is not PEM".to_owned()))?,
+    let evidence = EnclaveEvidence {
+        document: bytes("document", &offered.document)?,
+        signing_key: bytes("signing_key", &offered.signing_key)?,
         tls_certificate: tls_certificate.ok_or_else(|| fail("it does not speak TLS".to_owned()))?,
-    })
-}
-
-/// The DER inside a PEM block.
-fn pem_body(pem: &str) -> Option<Vec<u8>> {
-    let lines = pem.lines().map(str::trim).filter(|line| !line.is_empty());
-    let body: String = lines.filter(|line| !line.starts_with("-----")).collect();
-    BASE64.decode(body).ok().filter(|der| !der.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pem_bodies_are_read_and_junk_is_not() {
-        let pem = "-----BEGIN PUBLIC KEY-----\nAQID\nBAU=\n-----END PUBLIC KEY-----\n";
-        assert_eq!(pem_body(pem), Some(vec![1, 2, 3, 4, 5]));
-        assert_eq!(pem_body("-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----"), None);
-        assert_eq!(pem_body("%%%"), None);
-    }
+    };
+    Ok((offered, evidence))
 }

@@ -46,8 +46,7 @@ pub async fn active_gateways(chain: &Chain, registry: Address) -> Result<Vec<Gat
     let mut usable = Vec::with_capacity(listed.len());
     for tee in &listed {
         let tee_id = TeeId::from_signing_key_der(&tee.publicKey);
-        let record =
-            chain.call(registry, &ITEERegistry::getRecordCall { teeId: tee_id.0 }).await?;
+        let record = chain.call(registry, &ITEERegistry::getRecordCall { teeId: tee_id.0 }).await?;
         let Ok(receipt_key) = <[u8; 32]>::try_from(record.receiptKey.as_ref()) else { continue };
         if tee.endpoint.is_empty() || tee.tlsCertificate.is_empty() {
             continue;

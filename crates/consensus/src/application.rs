@@ -56,11 +56,19 @@ pub trait Application: Send + Sync + 'static {
     /// through a descendant, and repeats itself after a restart.
     fn finalized(&self, digest: Digest, certificate: Vec<u8>);
 
+    /// Whether the application can no longer store what is final, say because its disk is full. Asked after every
+    /// [`Application::finalized`]: when true, the validator stops, and keeps what it needs to go on after a restart.
+    fn is_halted(&self) -> bool {
+        false
+    }
+
     /// Whether children can be built on this block: it is the genesis block, final, or executed since the start.
     fn has(&self, digest: Digest) -> bool;
 
     /// The parent's digest of the block that `body` is, or `None` when `body` is not the block `digest` commits to.
-    /// Cheap and without locks: called on every received body, on a network thread.
+    /// The whole body must be checked against the digest (of an Ethereum block: header hash, and the header's roots
+    /// of transactions, ommers and withdrawals): what passes here is kept, and nobody is asked for it again. Cheap and
+    /// without locks: called on every received body, on a network thread.
     fn parent_of(&self, digest: Digest, body: &[u8]) -> Option<Digest>;
 
     /// Executes a block that a quorum has voted for already, on its parent, which has been executed. No clock

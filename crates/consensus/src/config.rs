@@ -131,14 +131,31 @@ impl Timing {
     }
 }
 
+/// The row of ports from which [`reserve_loopback`] takes: below the range from which systems take the ports of
+/// outgoing connections (RFC 6335 has it begin at 49152, Linux at 32768). A port out of that range could be taken by
+/// one validator's call to another before its owner listens on it.
+const LOOPBACK_PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// How many taken ports are passed over before giving up.
+const LOOPBACK_ATTEMPTS_MAX: usize = 1_000;
+
 /// Finds free ports on 127.0.0.1, one for each of `count` validators. They are free when this returns; bind soon.
 ///
 /// # Errors
 ///
 /// What the system says when it has no port left.
 pub fn reserve_loopback(count: usize) -> io::Result<Vec<SocketAddr>> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .collect::<Result<_, _>>()?;
+    let mut listeners = Vec::with_capacity(count);
+    let mut attempts = 0;
+    while listeners.len() < count {
+        // The system's choice of a port is as good as a draw of our own.
+        let drawn = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let span = LOOPBACK_PORTS.end - LOOPBACK_PORTS.start;
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, LOOPBACK_PORTS.start + drawn % span)) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if attempts == LOOPBACK_ATTEMPTS_MAX => return Err(error),
+            Err(_) => attempts += 1,
+        }
+    }
     listeners.iter().map(TcpListener::local_addr).collect()
 }

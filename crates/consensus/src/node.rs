@@ -233,12 +233,16 @@ impl Node {
             let node = Arc::clone(&self);
             let delivered = blocking(&runtime, move || {
                 node.application.finalized(finalized.digest, finalized.certificate);
+                if node.application.is_halted() {
+                    return false;
+                }
                 node.finalized_view.store(finalized.view, Ordering::Release);
                 if let Err(error) = node.bodies.prune(finalized.view) {
                     warn!(%error, "cannot remove bodies of final blocks");
                 }
+                true
             });
-            if delivered.await.is_err() {
+            if !matches!(delivered.await, Ok(true)) {
                 return;
             }
         }

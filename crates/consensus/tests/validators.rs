@@ -16,6 +16,7 @@
 
 mod chain;
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use chain::{Counters, GENESIS, Network, percentile};
@@ -82,6 +83,22 @@ fn an_idle_chain_makes_empty_blocks() {
     let mut network = Network::new(4, quick());
     network.start_all();
     network.applications[0].wait_for_height(3);
+    network.assert_agreement();
+}
+
+#[test]
+fn large_blocks_reach_everybody() {
+    const NUMBERS: u64 = 1 << 18;
+    let mut network = Network::new(4, Timing { grace: Duration::from_secs(5), ..quick() });
+    network.start_all();
+    for application in &network.applications {
+        application.padding.store(NUMBERS, Ordering::SeqCst);
+    }
+    for application in &network.applications {
+        application.wait_for("four large blocks", |_, included| {
+            u64::try_from(included.len()).unwrap() >= 4 * NUMBERS
+        });
+    }
     network.assert_agreement();
 }
 
@@ -228,4 +245,32 @@ fn two_runs_on_one_directory_are_refused() {
     assert!(matches!(second, Err(Error::InUse { .. })));
     network.submit(1);
     network.applications[0].wait_for_transaction(1);
+}
+
+#[test]
+fn a_validator_that_cannot_store_stops_and_resumes() {
+    let mut network = Network::new(4, quick());
+    network.start_all();
+    network.submit(0);
+    for application in &network.applications {
+        application.wait_for_transaction(0);
+    }
+    let known = network.disks[2].lock().unwrap().finalized.len();
+    network.applications[2].halted.store(true, Ordering::SeqCst);
+    for transaction in 1..=20 {
+        network.submit(transaction);
+        network.applications[0].wait_for_transaction(transaction);
+    }
+    let handle = network.handles[2].take().unwrap();
+    let deadline = Instant::now() + chain::DEADLINE;
+    while handle.is_running() {
+        assert!(Instant::now() < deadline, "still running");
+        std::thread::yield_now();
+    }
+    assert!(matches!(handle.stop(), Err(Error::Ended("delivery of finality"))));
+    assert!(network.disks[2].lock().unwrap().finalized.len() <= known + 1);
+    network.start(2, false);
+    network.submit(21);
+    network.applications[2].wait_for_transaction(21);
+    network.assert_agreement();
 }

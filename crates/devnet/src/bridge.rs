@@ -44,13 +44,13 @@ impl Settlement for Bridge {
             payment_payload: job.payload.clone(),
             payment_requirements: requirements,
         };
-        let taken = self.facilitator.settle(&request).await.map_err(refusal)?;
+        let taken = self.facilitator.settle(&request).await.map_err(|error| refusal(&error))?;
         Ok(standing(&taken))
     }
 
     async fn settled(&self, payment: PaymentId) -> Result<Settled, SettlementError> {
         let id = format!("payment-{:x}", payment.0);
-        let job = self.facilitator.job(&id).await.map_err(refusal)?;
+        let job = self.facilitator.job(&id).await.map_err(|error| refusal(&error))?;
         Ok(job.as_ref().map_or(Settled::Unknown, standing))
     }
 
@@ -64,7 +64,7 @@ impl Settlement for Bridge {
             signature: leaf.signature.clone(),
             receipt_digest: Some(job.receipt.digest()),
         };
-        self.facilitator.settle_data(item).await.map(drop).map_err(refusal)
+        self.facilitator.settle_data(item).await.map(drop).map_err(|error| refusal(&error))
     }
 
     async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<B256, SettlementError> {
@@ -74,23 +74,23 @@ impl Settlement for Bridge {
             signature: heartbeat.signature.clone().into(),
             registry: Some(heartbeat.registry),
         });
-        relayed.await.map(|relayed| relayed.transaction).map_err(refusal)
+        relayed.await.map(|relayed| relayed.transaction).map_err(|error| refusal(&error))
     }
 }
 
 fn standing(job: &Job) -> Settled {
     match job.status {
         Status::Queued | Status::Processing => Settled::Pending,
-        Status::Succeeded => Settled::Done {
-            transaction: job.tx_hash.as_deref().and_then(|hash| hash.parse().ok()),
-        },
+        Status::Succeeded => {
+            Settled::Done { transaction: job.tx_hash.as_deref().and_then(|hash| hash.parse().ok()) }
+        }
         Status::Failed => Settled::Failed {
             reason: job.error.as_ref().map_or_else(|| "unknown".to_owned(), |e| e.code.clone()),
         },
     }
 }
 
-fn refusal(error: og_facilitator::Error) -> SettlementError {
+fn refusal(error: &og_facilitator::Error) -> SettlementError {
     if error.retryable() {
         SettlementError::Unavailable(error.to_string())
     } else {

@@ -3,15 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::Address;
 use anyhow::{Context as _, Result, bail};
 use og_client::register::{EnclaveEvidence, submit};
-use og_client::registry::LLM_PROXY;
 use og_client::{Chain, registry};
 use og_contracts::ITEERegistry;
-use og_contracts::registry::{Registration, registration_nonce};
 use og_gateway::GatewayHandle;
-use og_primitives::networks::OPENGRADIENT_CHAIN_ID;
 
 use crate::accounts::ServiceAccounts;
 
@@ -28,7 +25,6 @@ pub(crate) struct Operator {
     owner: Address,
     payee: Address,
     registry: Address,
-    genesis_hash: B256,
 }
 
 impl Operator {
@@ -36,7 +32,6 @@ impl Operator {
         rpc_url: &str,
         services: &ServiceAccounts,
         registry: Address,
-        genesis_hash: B256,
     ) -> Result<Self> {
         let signer = services.operator.signer.clone();
         Ok(Self {
@@ -44,7 +39,6 @@ impl Operator {
             owner: services.operator.address(),
             payee: services.payee.address(),
             registry,
-            genesis_hash,
         })
     }
 
@@ -54,7 +48,9 @@ impl Operator {
         for tee_id in self.chain.call(self.registry, &owned).await? {
             let enabled = ITEERegistry::isTEEEnabledCall { teeId: tee_id };
             if self.chain.call(self.registry, &enabled).await? {
-                self.chain.send(self.registry, &ITEERegistry::disableTEECall { teeId: tee_id }).await?;
+                self.chain
+                    .send(self.registry, &ITEERegistry::disableTEECall { teeId: tee_id })
+                    .await?;
             }
         }
         Ok(())
@@ -62,18 +58,9 @@ impl Operator {
 
     /// Registers the gateway by evidence that is bound to the operator, the payee and the endpoint.
     pub(crate) async fn register(&self, gateway: &GatewayHandle, endpoint: &str) -> Result<()> {
-        let nonce = registration_nonce(&Registration {
-            owner: self.owner,
-            chain_id: OPENGRADIENT_CHAIN_ID,
-            genesis_hash: self.genesis_hash,
-            registry: self.registry,
-            pay_to: self.payee,
-            endpoint,
-            tee_type: LLM_PROXY,
-        });
         let identity = gateway.identity();
         let evidence = EnclaveEvidence {
-            document: gateway.registration_evidence(nonce.as_slice())?,
+            document: gateway.registration_evidence()?.context("the gateway has no owner")?,
             signing_key: identity.signing_key_der.clone(),
             tls_certificate: identity.tls_certificate_der.clone(),
         };

@@ -47,7 +47,8 @@ impl Founding {
         ensure!(validators > 0, "a network needs at least one validator");
         let path = data_dir.join(FILE);
         if path.exists() {
-            let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+            let bytes =
+                std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
             return serde_json::from_slice(&bytes)
                 .with_context(|| format!("{} describes no network", path.display()));
         }
@@ -100,11 +101,8 @@ impl Founding {
 
     fn params(&self) -> Result<GenesisParams> {
         let services = ServiceAccounts::derive()?;
-        let gas_only = |address| Funding {
-            address,
-            native: U256::from(NATIVE),
-            ..Funding::default()
-        };
+        let gas_only =
+            |address| Funding { address, native: U256::from(NATIVE), ..Funding::default() };
         let mut funding = vec![
             gas_only(services.admin.address()),
             gas_only(services.operator.address()),

@@ -64,8 +64,7 @@ impl Devnet {
             let (cache, watcher) = (options.cache_dir.clone(), Arc::clone(&options.watcher));
             tokio::task::spawn_blocking(move || models::load_local(&cache, &watcher))
         });
-        let chains =
-            Chains::start(&founding, &options.data_dir, options.ports, &shutdown).await?;
+        let chains = Chains::start(&founding, &options.data_dir, options.ports, &shutdown).await?;
         let serving = chains.serving()?;
         let rpc_url = serving.http_url().context("the chain serves no RPC")?;
         let ws_url = serving.ws_url().context("the chain serves no RPC")?;
@@ -81,7 +80,8 @@ impl Devnet {
             Some(loading) => Some(loading.await.context("loading the local model")??),
             None => None,
         };
-        let config = gateway_config(options, &services, &facilitator, genesis_hash, engine.as_deref());
+        let config =
+            gateway_config(options, &services, &facilitator, genesis_hash, engine.as_deref());
         let config = config.await?;
         let names: Vec<String> = config.models.iter().map(|model| model.name.clone()).collect();
         let bridge = Arc::new(Bridge::new(facilitator));
@@ -97,7 +97,7 @@ impl Devnet {
         let endpoint = format!("https://{}", gateway.addr());
 
         let registry = addresses::TEE_REGISTRY;
-        let operator = Operator::new(&rpc_url, &services, registry, genesis_hash)?;
+        let operator = Operator::new(&rpc_url, &services, registry)?;
         settle_earlier(&gateway, &options.watcher).await?;
         operator.retire_earlier().await?;
         operator.register(&gateway, &endpoint).await?;
@@ -193,6 +193,7 @@ async fn start_facilitator(
         sending: og_facilitator::Sending { poll_ms: 20, ..Default::default() },
         // The gateway of this process uses the library; nobody else may settle its permits.
         http_settle: HttpSettle::Closed,
+        retention_days: 30,
     };
     let keys = Keys {
         payment: wallet(&services.facilitator)?,
@@ -270,6 +271,7 @@ async fn gateway_config(
             genesis_hash,
             registry: addresses::TEE_REGISTRY,
         },
+        owner: Some(services.operator.address()),
         payment: og_gateway::config::Payment {
             chain_id: BASE_CHAIN_ID,
             pay_to: services.payee.address(),
@@ -296,7 +298,10 @@ async fn settle_earlier(gateway: &GatewayHandle, watcher: &Watcher) -> Result<()
     watcher(Progress::SettlingEarlier { open });
     if !gateway.wait_settled(EARLIER_TIMEOUT).await {
         // They stay in the journal; a longer wait would keep the network down for one stuck payment.
-        tracing::warn!(open = gateway.open_settlements(), "settlements of earlier enclaves are open");
+        tracing::warn!(
+            open = gateway.open_settlements(),
+            "settlements of earlier enclaves are open"
+        );
     }
     Ok(())
 }

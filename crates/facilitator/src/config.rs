@@ -25,6 +25,10 @@ pub struct Config {
     /// Who may ask for settlements over HTTP.
     #[serde(default)]
     pub http_settle: HttpSettle,
+    /// How long finished work is remembered, in days. Permits and statements are forgotten with it; what is handed
+    /// over again later is recognised by what the chains remember.
+    #[serde(default = "thirty")]
+    pub retention_days: u64,
 }
 
 /// The chain on which users pay.
@@ -146,4 +150,8 @@ pub struct Keys {
 
 fn one() -> u64 {
     1
+}
+
+fn thirty() -> u64 {
+    30
 }

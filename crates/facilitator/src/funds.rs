@@ -65,16 +65,16 @@ pub(crate) struct Found {
 /// Asks for balance, allowance and nonce in one call.
 pub(crate) async fn of(rpc: &Rpc, payment: &VerifiedPayment) -> Result<Funds, RpcError> {
     let (token, payer) = (payment.terms.asset, payment.payer);
-    let balance = item(token, balanceOfCall { account: payer });
+    let balance = item(token, &balanceOfCall { account: payer });
     let calls = match calls::authorization_state(payment) {
-        Some(state) => vec![balance, item(token, state)],
+        Some(state) => vec![balance, item(token, &state)],
         None => vec![
             balance,
             item(
                 PERMIT2,
-                nonceBitmapCall { owner: payer, wordPos: payment.identity.nonce >> 8_usize },
+                &nonceBitmapCall { owner: payer, wordPos: payment.identity.nonce >> 8_usize },
             ),
-            item(token, allowanceCall { owner: payer, spender: PERMIT2 }),
+            item(token, &allowanceCall { owner: payer, spender: PERMIT2 }),
         ],
     };
     let input = aggregate3Call { calls }.abi_encode().into();
@@ -127,7 +127,7 @@ pub(crate) async fn find_settlement(
     Ok(None)
 }
 
-fn item(target: Address, call: impl SolCall) -> IMulticall3::Call3 {
+fn item(target: Address, call: &impl SolCall) -> IMulticall3::Call3 {
     let call_data: Bytes = call.abi_encode().into();
     IMulticall3::Call3 { target, allowFailure: true, callData: call_data }
 }

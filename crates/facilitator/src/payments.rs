@@ -9,8 +9,8 @@
 use alloy_primitives::{B256, U256};
 use og_x402::wire::{SchemePayload, parse_decimal};
 use og_x402::{
-    InvalidReason, PERMIT2, PaymentId, PaymentIdentity, PaymentPayload, PaymentRequirements,
-    Policy, Scheme, SettleResponse, VerifiedPayment, verify,
+    DEADLINE_MARGIN_SECS, InvalidReason, PERMIT2, PaymentId, PaymentIdentity, PaymentPayload,
+    PaymentRequirements, Policy, Scheme, SettleResponse, VerifiedPayment, verify,
 };
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 use serde::{Deserialize, Serialize};
@@ -347,6 +347,9 @@ impl Facilitator {
     }
 
     /// Verifies against the permitted amount, then compares the amount to settle with it.
+    ///
+    /// An authorisation that is over is taken all the same: only the chain knows whether it was settled while it
+    /// lived, and what was not fails then with its reason.
     fn verify_settlement(
         &self,
         request: &SettleRequest,
@@ -354,7 +357,8 @@ impl Facilitator {
         now_secs: u64,
     ) -> Result<VerifiedPayment, Error> {
         let requirements = at_permitted_amount(request);
-        let payment = self.verify_form(&request.payment_payload, &requirements, now_secs)?;
+        let then = while_alive(&request.payment_payload.payload, now_secs);
+        let payment = self.verify_form(&request.payment_payload, &requirements, then)?;
         let fits = match payment.scheme {
             Scheme::UptoPermit2 => amount <= payment.terms.amount,
             Scheme::ExactPermit2 | Scheme::ExactEip3009 => amount == payment.terms.amount,
@@ -410,7 +414,7 @@ impl PaymentRow {
     fn payment(&self, policy: &Policy) -> Result<VerifiedPayment, Error> {
         let request = self.request()?;
         let requirements = at_permitted_amount(&request);
-        let then = self.created_ms / 1_000;
+        let then = while_alive(&request.payment_payload.payload, self.created_ms / 1_000);
         // A changed key makes the witness another facilitator's: the chain will say so.
         let mut policy = policy.clone();
         if let SchemePayload::Permit2(signed) = &request.payment_payload.payload {
@@ -490,6 +494,16 @@ fn identity_of(payload: &PaymentPayload) -> Option<PaymentIdentity> {
         }),
         SchemePayload::Other(_) => None,
     }
+}
+
+/// Now, or the last moment at which the authorisation still passed.
+fn while_alive(payload: &SchemePayload, now_secs: u64) -> u64 {
+    let deadline = match payload {
+        SchemePayload::Permit2(signed) => signed.permit2_authorization.deadline,
+        SchemePayload::Eip3009(signed) => signed.authorization.valid_before,
+        SchemePayload::Other(_) => U256::MAX,
+    };
+    now_secs.min(deadline.saturating_to::<u64>().saturating_sub(DEADLINE_MARGIN_SECS))
 }
 
 /// The requirements with the amount that the payer signed: what a payment is verified against when less is settled.

@@ -132,8 +132,62 @@ impl Facilitator {
             () = done => return Ok(()),
             agreed = self.agree_on_chains() => agreed?,
         }
-        tokio::join!(self.run_payments(&stop), self.run_evidence(&stop));
+        tokio::join!(
+            self.run_payments(&stop),
+            self.run_evidence(&stop),
+            self.run_forgetting(&stop)
+        );
         Ok(())
+    }
+
+    /// Forgets work that was finished before `before_ms` (Unix milliseconds).
+    ///
+    /// # Errors
+    /// When the outbox fails.
+    pub async fn forget_finished(&self, before_ms: u64) -> Result<(), Error> {
+        let before = crate::outbox::int(before_ms);
+        self.outbox()
+            .run(move |tx| {
+                // The highest slot of each key stays: nonces are counted on from it.
+                tx.execute_batch(
+                    "CREATE TEMP TABLE IF NOT EXISTS top AS SELECT 0 AS id LIMIT 0;
+                     DELETE FROM top;
+                     INSERT INTO top SELECT id FROM slots s
+                       WHERE nonce = (SELECT MAX(nonce) FROM slots WHERE chain_id = s.chain_id AND sender = s.sender);",
+                )?;
+                let old = "state <> 'open' AND created_ms < ?1 AND id NOT IN (SELECT id FROM top)";
+                tx.execute(
+                    &format!("DELETE FROM attempts WHERE slot IN (SELECT id FROM slots WHERE {old})"),
+                    [before],
+                )?;
+                tx.execute(&format!("DELETE FROM slots WHERE {old}"), [before])?;
+                for (table, finished) in [
+                    ("payments", "'settled', 'failed'"),
+                    ("evidence", "'settled', 'quarantined'"),
+                    ("batches", "'settled'"),
+                ] {
+                    tx.execute(
+                        &format!("DELETE FROM {table} WHERE state IN ({finished}) AND updated_ms < ?1"),
+                        [before],
+                    )?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn run_forgetting(&self, stop: &CancellationToken) {
+        let retention_ms = self.config().retention_days.saturating_mul(24 * 3_600 * 1_000);
+        loop {
+            let before = crate::clock::now_ms().saturating_sub(retention_ms);
+            if let Err(error) = self.forget_finished(before).await {
+                tracing::warn!(%error, "forgetting finished work");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_secs(3_600)) => {}
+            }
+        }
     }
 
     async fn run_payments(&self, stop: &CancellationToken) {

@@ -1,4 +1,10 @@
 //! Evidence against a chain with faults. Settlements are counted in the chain's logs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests stand outside of test functions"
+)]
 
 mod support;
 

@@ -1,4 +1,10 @@
 //! The HTTP face: shapes that the official gateways and x402 clients read, and refusals in JSON.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests stand outside of test functions"
+)]
 
 mod support;
 
@@ -309,4 +315,12 @@ async fn mutated_requests_are_answered_and_take_nothing() {
     // Only what was signed was taken: at most the three originals (receipt digests are not signed by the legacy key,
     // but one statement is taken for one receipt only).
     assert!(jobs.len() <= 3, "{jobs:?}");
+}
+
+#[test]
+fn the_protocols_addresses_are_those_of_genesis() {
+    use og_contracts::addresses;
+    assert_eq!(og_x402::PERMIT2, addresses::PERMIT2);
+    assert_eq!(og_x402::UPTO_PROXY, addresses::X402_UPTO_PROXY);
+    assert_eq!(og_x402::EXACT_PROXY, addresses::X402_EXACT_PROXY);
 }

@@ -1,4 +1,10 @@
 //! Payments against a chain with faults. Charges are counted in the chain's logs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests stand outside of test functions"
+)]
 
 mod support;
 
@@ -197,6 +203,23 @@ async fn an_outbox_that_was_lost_does_not_charge_again() {
     }
     assert_eq!(world.payment.charges(world.payer.address()), charged(&[50, 60]));
 
+    // Not even when the permit is over by the time it is handed over again.
+    world.forget_outbox();
+    world.payment.faults(|faults| faults.early_clock = true);
+    let over = world.payment_at(8, 100, 80, now_secs() - 1_000);
+    let running = Running::start(world.open());
+    let job = running.facilitator.settle(&over).await.unwrap().job_id;
+    let first = running.done(&job).await;
+    running.stop().await.unwrap();
+    world.forget_outbox();
+    world.payment.faults(|faults| faults.early_clock = false);
+    let running = Running::start(world.open());
+    running.facilitator.settle(&over).await.unwrap();
+    let second = running.done(&job).await;
+    assert_eq!((second.status, second.tx_hash), (Status::Succeeded, first.tx_hash));
+    running.stop().await.unwrap();
+    assert_eq!(world.payment.charges(world.payer.address()), charged(&[50, 60, 80]));
+
     // The same permit, settled for another amount in an earlier life: failed, and says so.
     world.forget_outbox();
     let running = Running::start(world.open());
@@ -255,17 +278,17 @@ async fn what_cannot_be_settled_fails_with_its_reason_and_without_a_charge() {
 }
 
 #[tokio::test]
-async fn a_permit_that_expires_in_the_outbox_fails_and_costs_nothing() {
+async fn a_permit_that_is_over_fails_and_costs_nothing() {
     let world = World::new().await;
-    let facilitator = world.open();
-    // Six seconds are left when it is taken; the chain comes back when they are over.
-    let request = world.payment_at(1, 100, 10, now_secs() - 293);
-    let job = facilitator.settle(&request).await.unwrap().job_id;
-    world.payment.fund(world.payer.address(), 0, U256::MAX);
-    let running = Running::start(facilitator);
+    let running = Running::start(world.open());
+    let request = world.payment_at(1, 100, 10, now_secs() - 301);
+    let job = running.facilitator.settle(&request).await.unwrap().job_id;
     let failed = running.done(&job).await;
     assert_eq!(failed.error.unwrap().code, "permit2_deadline_expired");
     assert!(world.payment.charges(world.payer.address()).is_empty());
+    let accepted = request.payment_payload.accepted.clone();
+    let refused = running.facilitator.check(&request.payment_payload, &accepted).await.unwrap_err();
+    assert_eq!(refused.code(), "permit2_deadline_expired");
     running.stop().await.unwrap();
 }
 
@@ -377,4 +400,34 @@ async fn another_chain_behind_the_endpoint_is_noticed() {
     let facilitator = world.open_with(|config| config.payment.chain_id = 1);
     let error = facilitator.run(tokio_util::sync::CancellationToken::new()).await.unwrap_err();
     assert_eq!(error.code(), "wrong_chain");
+}
+
+#[tokio::test]
+async fn finished_work_is_forgotten_and_unfinished_is_not() {
+    let world = World::new().await;
+    let tee = Tee::new(1);
+    world.network.register(&tee);
+    let running = Running::start(world.open());
+    let facilitator = &running.facilitator;
+    let request = world.payment(1, 100, 10);
+    let item = tee.evidence(1);
+    let paid = facilitator.settle(&request).await.unwrap().job_id;
+    let anchored = facilitator.settle_data(item.clone()).await.unwrap().job_id;
+    let first = (running.done(&paid).await.tx_hash, running.done(&anchored).await.tx_hash);
+    world.payment.fund(world.payer.address(), 0, U256::MAX);
+    let open = facilitator.settle(&world.payment(2, 100, 20)).await.unwrap().job_id;
+    facilitator.forget_finished((now_secs() + 1) * 1_000).await.unwrap();
+    assert_eq!(facilitator.job(&paid).await.unwrap(), None);
+    assert_eq!(facilitator.job(&anchored).await.unwrap(), None);
+    assert!(facilitator.job(&open).await.unwrap().is_some());
+
+    // The chains remember what the outbox forgot.
+    facilitator.settle(&request).await.unwrap();
+    facilitator.settle_data(item).await.unwrap();
+    let again = (running.done(&paid).await.tx_hash, running.done(&anchored).await.tx_hash);
+    assert_eq!(again, first);
+    world.payment.fund(world.payer.address(), 100, U256::MAX);
+    assert_eq!(running.done(&open).await.status, Status::Succeeded);
+    assert_eq!(world.payment.charges(world.payer.address()), charged(&[10, 20]));
+    running.stop().await.unwrap();
 }

@@ -1,5 +1,11 @@
 //! The facilitator on real chains: the executor, the genesis contracts, the native verifier, JSON-RPC. A simulated
 //! enclave registers by attestation. Charges and settlements are counted in the chains' logs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests stand outside of test functions"
+)]
 
 mod support;
 
@@ -114,6 +120,7 @@ impl Network {
             flush: FlushPolicy { items_max: 4, idle_ms: 10, age_ms: 50 },
             sending: Sending { poll_ms: 10, rebroadcast_ms: 200, ..Sending::default() },
             http_settle: HttpSettle::Closed,
+            retention_days: 30,
         };
         Facilitator::open(config, self.keys.clone(), blobs).unwrap()
     }

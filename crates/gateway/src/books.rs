@@ -192,22 +192,28 @@ impl Books {
         }
     }
 
-    /// Gives a payment back, durably where possible: a crash before it is durable gives it back too.
-    pub(crate) async fn release(&self, payment: PaymentId, reason: &str) {
-        let durable = {
+    /// Gives a payment back and tells those who wait, durably where possible: a crash before it is durable gives it
+    /// back too.
+    pub(crate) async fn release(&self, payment: PaymentId, error: &ApiError) {
+        let (stepped, running) = {
             let mut inner = self.lock();
-            self.step(&mut inner, Input::Release { payment, reason: reason.to_owned() })
+            let release = Input::Release { payment, reason: error.code.as_str().to_owned() };
+            // Both at once: the same request may come again the moment the payment is free.
+            (self.step(&mut inner, release), inner.running.remove(&payment))
         };
-        if let Ok((_, durable)) = durable {
+        if let Ok((_, durable)) = stepped {
             let _ = self.durable(durable).await;
+        }
+        if let Some(running) = running {
+            let _ = running.send(Some(Err(error.clone())));
         }
     }
 
-    /// Tells those who wait how the request ended.
-    pub(crate) fn finish(&self, payment: PaymentId, end: Result<(), ApiError>) {
+    /// Tells those who wait that the answer is there.
+    pub(crate) fn finish(&self, payment: PaymentId) {
         let running = self.lock().running.remove(&payment);
         if let Some(running) = running {
-            let _ = running.send(Some(end));
+            let _ = running.send(Some(Ok(())));
         }
     }
 

@@ -26,6 +26,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the enclave is registered and its receipts are anchored.
     pub verification: VerificationChain,
+    /// The account that registers the enclave: `GET /enclave/registration` answers with evidence bound to it and
+    /// to nobody else. Without one, the route answers 404.
+    #[serde(default)]
+    pub owner: Option<Address>,
     /// How clients pay.
     pub payment: Payment,
     /// OpenAI-compatible services, by a name of the operator's choosing.

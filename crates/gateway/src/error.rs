@@ -119,21 +119,21 @@ codes! {
     /// The upstream refused the request.
     UpstreamRejected = ("upstream_rejected", BAD_REQUEST, false, "correct the request and pay anew; this payment was not charged"),
     /// The upstream is at its limit.
-    UpstreamBusy = ("upstream_busy", TOO_MANY_REQUESTS, true, "try again in a few seconds with a new payment; this one was not charged"),
+    UpstreamBusy = ("upstream_busy", TOO_MANY_REQUESTS, true, "try again in a few seconds, with the same payment or a new one; nothing was charged"),
     /// The upstream failed or cannot be reached.
-    UpstreamFailed = ("upstream_failed", BAD_GATEWAY, true, "send the request again with a new payment; this one was not charged"),
+    UpstreamFailed = ("upstream_failed", BAD_GATEWAY, true, "send the request again, with the same payment or a new one; nothing was charged"),
     /// The upstream took too long.
-    UpstreamTimeout = ("upstream_timeout", GATEWAY_TIMEOUT, true, "send the request again with a new payment; this one was not charged"),
+    UpstreamTimeout = ("upstream_timeout", GATEWAY_TIMEOUT, true, "send the request again, with the same payment or a new one; nothing was charged"),
     /// The upstream broke off inside an answer.
-    UpstreamCut = ("upstream_cut", BAD_GATEWAY, true, "send the request again with a new payment; this one was not charged"),
+    UpstreamCut = ("upstream_cut", BAD_GATEWAY, true, "send the request again, with the same payment or a new one; nothing was charged"),
     /// The upstream answered without saying what it used, so nothing can be billed or signed.
-    UpstreamUsageMissing = ("upstream_usage_missing", BAD_GATEWAY, true, "choose another model, or send the request again with a new payment; this one was not charged"),
+    UpstreamUsageMissing = ("upstream_usage_missing", BAD_GATEWAY, true, "choose another model, or send the request again, with the same payment or a new one; nothing was charged"),
     /// The upstream's answer cannot be understood.
-    UpstreamMalformed = ("upstream_malformed", BAD_GATEWAY, true, "send the request again with a new payment; this one was not charged"),
+    UpstreamMalformed = ("upstream_malformed", BAD_GATEWAY, true, "send the request again, with the same payment or a new one; nothing was charged"),
     /// The gateway is stopping.
     ShuttingDown = ("shutting_down", SERVICE_UNAVAILABLE, true, "use another gateway with the same payment"),
     /// A fault of the gateway itself.
-    Internal = ("internal", INTERNAL_SERVER_ERROR, true, "send the request again with a new payment; this one was not charged"),
+    Internal = ("internal", INTERNAL_SERVER_ERROR, true, "send the request again, with the same payment or a new one; nothing was charged"),
 }
 
 /// A failed request, ready to be told.

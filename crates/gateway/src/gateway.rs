@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use og_attest::driver::Attester;
+use og_contracts::registry::{Registration, registration_nonce};
 use og_infer::Engine;
 use og_meter::UnitPrice;
 use serde_json::{Value, json};
@@ -98,6 +99,9 @@ pub struct GatewayHandle {
     workers: TaskTracker,
 }
 
+/// The registry's number for a gateway in front of language models.
+pub(crate) const LLM_PROXY: u8 = 0;
+
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) enclave: Arc<Enclave>,
@@ -107,6 +111,8 @@ pub(crate) struct Shared {
     pub(crate) wake_settlement: Arc<Notify>,
     pub(crate) running: TaskTracker,
     pub(crate) heartbeat: Arc<HeartbeatLog>,
+    /// Absolute URL under which clients reach the gateway.
+    pub(crate) public_url: String,
     upstreams: HashMap<String, Arc<dyn Upstream>>,
     chat_offers: Offers,
     completion_offers: Offers,
@@ -172,6 +178,7 @@ impl Gateway {
             wake_settlement: Arc::new(Notify::new()),
             running: TaskTracker::new(),
             heartbeat,
+            public_url,
             upstreams,
             started_secs: now_secs,
         });
@@ -218,13 +225,15 @@ impl GatewayHandle {
         self.shared.enclave.identity()
     }
 
-    /// Evidence over `nonce` for registering the enclave: `nonce` is the hash that binds owner, chain, registry,
-    /// pay-to address and endpoint.
+    /// Evidence for registering the enclave: its nonce binds the owner, the chain, the registry, the payee and the
+    /// endpoint of the configuration. `None` when the configuration names no owner.
     ///
     /// # Errors
     /// When the attestation device fails.
-    pub fn registration_evidence(&self, nonce: &[u8]) -> Result<Vec<u8>, EnclaveError> {
-        self.shared.enclave.evidence(nonce, self.shared.clock.now_ms())
+    pub fn registration_evidence(&self) -> Result<Option<Vec<u8>>, EnclaveError> {
+        let now_ms = self.shared.clock.now_ms();
+        let nonce = self.shared.registration_nonce();
+        nonce.map(|nonce| self.shared.enclave.evidence(nonce.as_slice(), now_ms)).transpose()
     }
 
     /// Payments that are answered and not settled yet, those of earlier enclaves included.
@@ -271,6 +280,20 @@ impl core::fmt::Debug for GatewayHandle {
 }
 
 impl Shared {
+    /// What the attested nonce of a registration is; `None` when nobody is to register the enclave.
+    pub(crate) fn registration_nonce(&self) -> Option<B256> {
+        let verification = &self.config.verification;
+        Some(registration_nonce(&Registration {
+            owner: self.config.owner?,
+            chain_id: verification.chain_id,
+            genesis_hash: verification.genesis_hash,
+            registry: verification.registry,
+            pay_to: self.config.payment.pay_to,
+            endpoint: &self.public_url,
+            tee_type: LLM_PROXY,
+        }))
+    }
+
     pub(crate) fn offers(&self, route: Route) -> &Offers {
         match route {
             Route::Chat => &self.chat_offers,

@@ -74,20 +74,20 @@ pub(crate) async fn run(shared: Arc<Shared>, job: Job, client: mpsc::Sender<Fram
     let end = match end {
         Ok(last) => {
             shared.wake_settlement.notify_one();
+            shared.books.finish(payment);
             Ok(last)
         }
         Err(error) => {
             tracing::info!(%payment, code = error.code.as_str(), "a request failed and costs nothing");
-            shared.books.release(payment, error.code.as_str()).await;
-            let stopped = shared.books.is_stopped();
-            Err(error.with_payment(if stopped {
-                PaymentState::Unknown
+            let error = error.with_payment(PaymentState::NotCharged);
+            shared.books.release(payment, &error).await;
+            if shared.books.is_stopped() {
+                Err(error.with_payment(PaymentState::Unknown))
             } else {
-                PaymentState::NotCharged
-            }))
+                Err(error)
+            }
         }
     };
-    shared.books.finish(payment, end.as_ref().map(|_| ()).map_err(Clone::clone));
     if let Some(mut delivery) = delivery {
         match end {
             Ok(last) => {

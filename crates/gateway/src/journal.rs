@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 
 use og_meter::journal::{self, JournalError};
 use og_meter::ledger::ReplayError;
@@ -55,10 +56,11 @@ pub enum Error {
     Stopped,
 }
 
-/// An open journal.
+/// An open journal. Dropping it waits for its thread, so that the file can be opened again at once.
 #[derive(Debug)]
 pub struct Journal {
-    sender: mpsc::Sender<Append>,
+    sender: Option<mpsc::Sender<Append>>,
+    writer: Option<JoinHandle<()>>,
 }
 
 struct Append {
@@ -131,11 +133,11 @@ impl Journal {
         }
         let (sender, receiver) = mpsc::channel();
         let writer = Writer { file, position, receiver, _lock: lock };
-        std::thread::Builder::new()
+        let writer = std::thread::Builder::new()
             .name("og-journal".into())
             .spawn(move || writer.run())
             .map_err(io)?;
-        Ok((Self { sender }, ledger))
+        Ok((Self { sender: Some(sender), writer: Some(writer) }, ledger))
     }
 
     /// Queues records. The order of calls is the order in the log.
@@ -145,8 +147,19 @@ impl Journal {
         }
         let (durable, receiver) = oneshot::channel();
         // A stopped writer drops the sender, which the waiter sees.
-        let _ = self.sender.send(Append { records, durable });
+        if let Some(sender) = &self.sender {
+            let _ = sender.send(Append { records, durable });
+        }
         Durable(Some(receiver))
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
     }
 }
 
@@ -225,14 +238,8 @@ mod tests {
         Limits { in_flight_per_payer_max: 1_000_000, ..Limits::default() }
     }
 
-    /// The writer holds the lock until it has noticed that the journal is gone.
     fn open(folder: &Path) -> Result<(Journal, Ledger), Error> {
-        loop {
-            match Journal::open(folder, limits(), 1_900) {
-                Err(Error::InUse { .. }) => std::thread::yield_now(),
-                other => return other,
-            }
-        }
+        Journal::open(folder, limits(), 1_900)
     }
 
     #[tokio::test]
@@ -288,12 +295,7 @@ mod tests {
         let before = std::fs::metadata(&path).unwrap().len();
         assert!(before > 1 << 20);
         // Long after every deadline, nothing of it matters.
-        let opened = loop {
-            match Journal::open(folder.path(), limits(), 1_000_000) {
-                Err(Error::InUse { .. }) => std::thread::yield_now(),
-                other => break other.unwrap(),
-            }
-        };
+        let opened = Journal::open(folder.path(), limits(), 1_000_000).unwrap();
         assert!(opened.1.entry(&payment).is_none());
         assert!(std::fs::metadata(&path).unwrap().len() < 1_000);
         let effects = step(&mut { opened.1 }, reserve(3), 1_900).unwrap();

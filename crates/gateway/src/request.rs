@@ -36,6 +36,8 @@ pub struct Call {
     pub route: Route,
     /// The body, numbers as written.
     pub body: Value,
+    /// Length of the body as it was sent.
+    pub body_bytes: usize,
     /// The model's name as sent; what the client hashed.
     pub model_requested: String,
     /// The model's place in the table.
@@ -58,6 +60,7 @@ pub fn read(
     models: &[Model],
     limits: &Limits,
 ) -> Result<Call, ApiError> {
+    let body_bytes = body.len();
     let json_limits = json::Limits { bytes_max: limits.body_bytes, ..json::Limits::REQUEST };
     let body = json::parse(body, &json_limits)
         .map_err(|e| ApiError::new(Code::MalformedJson, format!("the body is not JSON: {e}")))?;
@@ -86,7 +89,16 @@ pub fn read(
     let max_tokens = max_tokens(&body, max_output)?;
     let stream = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
     let input_hash = request_hash(&subset);
-    Ok(Call { route, model_requested, model: place, stream, max_tokens, input_hash, body })
+    Ok(Call {
+        route,
+        body_bytes,
+        model_requested,
+        model: place,
+        stream,
+        max_tokens,
+        input_hash,
+        body,
+    })
 }
 
 /// The model that a name means: itself in any letter case, or `TEE_LLM.<NAME>` as a faulty client writes it.

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use crate::answers::SealingKey;
 use crate::books::{Admission, Context, Ending};
 use crate::error::{ApiError, Code, PaymentState};
-use crate::gateway::Shared;
+use crate::gateway::{LLM_PROXY, Shared};
 use crate::inference::{self, Frame, Job};
 use crate::payment::{
     Offers, Presented, SETTLEMENT_TYPE, claimed_identity, request_key, settlement_mode,
@@ -55,6 +55,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/heartbeat/status", get(heartbeat_status))
         .route("/enclave", get(banner))
         .route("/enclave/attestation", get(attestation))
+        .route("/enclave/registration", get(registration))
         .fallback(|| async { ApiError::new(Code::NotFound, "there is no such route") })
         .method_not_allowed_fallback(|| async {
             ApiError::new(Code::MethodNotAllowed, "this route has another method")
@@ -458,8 +459,26 @@ async fn banner(State(shared): SharedState) -> Response<Body> {
     response::text(format!("This is an OpenGradient gateway inside {kind}.\n"))
 }
 
-/// Evidence for anybody, over a nonce of exactly 20 bytes. Nonces of registrations have 32 bytes and are answered
-/// to the enclave's owner only, so that nobody else can register it.
+/// Evidence for registering the enclave. Anybody may fetch it: its nonce binds the owner, the payee and the endpoint
+/// of the configuration, so it registers the enclave for its owner or not at all.
+async fn registration(State(shared): SharedState) -> Answered {
+    let missing = || ApiError::new(Code::NotFound, "this gateway was not told who registers it");
+    let owner = shared.config.owner.ok_or_else(missing)?;
+    let nonce = shared.registration_nonce().ok_or_else(missing)?;
+    let body = json!({
+        "owner": owner,
+        "pay_to": shared.config.payment.pay_to,
+        "endpoint": shared.public_url,
+        "tee_type": LLM_PROXY,
+        "document": attest(&shared, nonce.to_vec()).await?,
+        "signing_key": STANDARD.encode(&shared.enclave.identity().signing_key_der),
+        "simulated": shared.enclave.identity().simulated,
+    });
+    Ok(json_response(&body))
+}
+
+/// Evidence for anybody, over a nonce of exactly 20 bytes. Nonces of registrations have 32 bytes and are computed
+/// by the enclave itself, so that nobody but its owner can register it.
 async fn attestation(State(shared): SharedState, RawQuery(query): RawQuery) -> Answered {
     let query = query.unwrap_or_default();
     let nonce = query
@@ -471,11 +490,16 @@ async fn attestation(State(shared): SharedState, RawQuery(query): RawQuery) -> A
             ApiError::new(Code::InvalidRequest, "nonce must be 40 hexadecimal digits")
                 .with_param("nonce")
         })?;
+    Ok(response::text(format!("{}\n", attest(&shared, nonce).await?)))
+}
+
+/// A fresh attestation document over `nonce`, in base64.
+async fn attest(shared: &Arc<Shared>, nonce: Vec<u8>) -> Result<String, ApiError> {
+    let device = Arc::clone(shared);
     let document =
-        tokio::task::spawn_blocking(move || shared.enclave.evidence(&nonce, shared.clock.now_ms()))
-            .await;
-    match document {
-        Ok(Ok(document)) => Ok(response::text(format!("{}\n", STANDARD.encode(document)))),
+        tokio::task::spawn_blocking(move || device.enclave.evidence(&nonce, device.clock.now_ms()));
+    match document.await {
+        Ok(Ok(document)) => Ok(STANDARD.encode(document)),
         _ => Err(ApiError::new(Code::Internal, "the attestation device failed")),
     }
 }

@@ -166,17 +166,41 @@ pub struct Machine<'g> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Frame {
     Value(NodeId),
-    Literal { node: NodeId, at: usize },
+    Literal {
+        node: NodeId,
+        at: usize,
+    },
     /// The rest of a sequence, from this part on.
-    Sequence { node: NodeId, at: usize },
+    Sequence {
+        node: NodeId,
+        at: usize,
+    },
     Text(TextState),
-    Number { state: NumberState, integer: bool, len: u8 },
+    Number {
+        state: NumberState,
+        integer: bool,
+        len: u8,
+    },
     /// A record whose properties from `next` on are to come.
-    Record { node: NodeId, next: usize, any: bool },
+    Record {
+        node: NodeId,
+        next: usize,
+        any: bool,
+    },
     /// The key of property `property` of a record, from byte `at` on.
-    RecordKey { node: NodeId, property: usize, at: usize },
-    Map { node: NodeId, any: bool },
-    List { node: NodeId, len: usize },
+    RecordKey {
+        node: NodeId,
+        property: usize,
+        at: usize,
+    },
+    Map {
+        node: NodeId,
+        any: bool,
+    },
+    List {
+        node: NodeId,
+        len: usize,
+    },
     Space,
     Byte(u8),
 }
@@ -188,7 +212,11 @@ enum TextState {
     /// Hex digits of `\uXXXX` still to come.
     Hex(u8),
     /// UTF-8 continuation bytes still to come, and the bounds of the next one.
-    Continuation { left: u8, low: u8, high: u8 },
+    Continuation {
+        left: u8,
+        low: u8,
+        high: u8,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,7 +367,9 @@ impl<'g> Machine<'g> {
         match frame {
             Frame::Value(node) => self.begin(node, byte, depth),
             Frame::Literal { node, at } => match self.grammar.node(node) {
-                Node::Literal(bytes) => read_literal(bytes, at, byte, |at| Frame::Literal { node, at }),
+                Node::Literal(bytes) => {
+                    read_literal(bytes, at, byte, |at| Frame::Literal { node, at })
+                }
                 _ => Step::No,
             },
             Frame::Sequence { node, at } => match self.grammar.node(node) {
@@ -361,7 +391,9 @@ impl<'g> Machine<'g> {
             Frame::Record { node, next, any } => self.record(node, next, any, byte),
             Frame::RecordKey { node, property, at } => match self.grammar.node(node) {
                 Node::Record(properties) => match properties.get(property) {
-                    Some(found) if at + 1 == found.key.len() && found.key.get(at) == Some(&byte) => {
+                    Some(found)
+                        if at + 1 == found.key.len() && found.key.get(at) == Some(&byte) =>
+                    {
                         Step::Read(vec![Frame::Value(found.value), Frame::Space, Frame::Byte(b':')])
                     }
                     Some(found) => read_literal(&found.key, at, byte, |at| Frame::RecordKey {
@@ -394,7 +426,9 @@ impl<'g> Machine<'g> {
                 integer: *integer,
                 len: 0,
             }]]),
-            Node::AnyOf(ids) => Step::Become(ids.iter().map(|&id| vec![Frame::Value(id)]).collect()),
+            Node::AnyOf(ids) => {
+                Step::Become(ids.iter().map(|&id| vec![Frame::Value(id)]).collect())
+            }
             Node::Sequence(_) => Step::Become(vec![vec![Frame::Sequence { node, at: 0 }]]),
             Node::Record(_) if byte == b'{' => {
                 Step::Read(vec![Frame::Record { node, next: 0, any: false }])
@@ -512,8 +546,7 @@ fn read_literal(bytes: &[u8], at: usize, byte: u8, then: impl Fn(usize) -> Frame
 
 fn read_text(state: TextState, byte: u8) -> Step {
     let go = |state| Step::Read(vec![Frame::Text(state)]);
-    let continuation =
-        |left, low, high| go(TextState::Continuation { left, low, high });
+    let continuation = |left, low, high| go(TextState::Continuation { left, low, high });
     match state {
         TextState::Plain => match byte {
             b'"' => Step::Read(vec![]),

@@ -50,8 +50,7 @@ fn required() -> Vec<(&'static str, bool)> {
     let bit = |register: u32, index: u32| register >> index & 1 == 1;
     let highest = __cpuid(0).eax;
     let basic = __cpuid(1);
-    let extended =
-        if highest >= AVX2_LEAF { Some(__cpuid_count(AVX2_LEAF, 0).ebx) } else { None };
+    let extended = if highest >= AVX2_LEAF { Some(__cpuid_count(AVX2_LEAF, 0).ebx) } else { None };
     // OSXSAVE stands for "the operating system saves the wide registers"; without it AVX traps as well.
     vec![
         ("osxsave", bit(basic.ecx, 27)),

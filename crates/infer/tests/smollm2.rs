@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use og_infer::{
-    ChatRequest, Completion, Delta, Engine, Error, FinishReason, GgufEngine, Message, ResponseFormat,
-    Sampling, Tool, ToolChoice, fetch,
+    ChatRequest, Completion, Delta, Engine, Error, FinishReason, GgufEngine, Message,
+    ResponseFormat, Sampling, Tool, ToolChoice, fetch,
 };
 use serde_json::{Value, json};
 
@@ -129,9 +129,7 @@ fn the_caller_can_stop_at_any_time() {
         .unwrap();
     assert_eq!(completion.finish_reason, FinishReason::Cancelled);
     assert!(completion.usage.completion_tokens < 10);
-    let before = engine()
-        .chat(&ask("Hello", 5), &mut |_| ControlFlow::Break(()))
-        .unwrap();
+    let before = engine().chat(&ask("Hello", 5), &mut |_| ControlFlow::Break(())).unwrap();
     assert_eq!(before.finish_reason, FinishReason::Cancelled);
     assert_eq!((before.text.as_str(), before.usage.completion_tokens), ("", 0));
 }
@@ -231,7 +229,10 @@ fn speed_is_printed() {
     let prefill = first_text.unwrap();
     let decode = start.elapsed() - prefill;
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let memory: Vec<&str> = status.lines().filter(|line| line.starts_with("VmHWM") || line.starts_with("VmRSS")).collect();
+    let memory: Vec<&str> = status
+        .lines()
+        .filter(|line| line.starts_with("VmHWM") || line.starts_with("VmRSS"))
+        .collect();
     println!(
         "{:?}: {} prompt tokens in {prefill:?}, then {:.1} tokens/s; {memory:?}",
         engine().identity(),

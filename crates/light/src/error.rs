@@ -119,7 +119,7 @@ pub enum Error {
         /// What was looked for.
         what: &'static str,
     },
-    /// The account exists but the receipt has no such log.
+    /// The proven receipt has no such log.
     #[error("log: receipt has {count} logs, none at index {index}")]
     LogIndex {
         /// Index asked for.

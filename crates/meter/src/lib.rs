@@ -15,10 +15,12 @@
 //! | Module | Holds |
 //! |---|---|
 //! | [`price`] | prices per million tokens, costs and worst cases, in token base units |
+//! | [`entry`] | one payment: its state, its bill, its exposure |
 //! | [`ledger`] | the exactly-once state machine, exposure of payers, limits |
 //! | [`record`] | what the log says, as deterministic CBOR |
 //! | [`journal`] | frames around records, and how to read a log whose tail was torn by a crash |
 
+pub mod entry;
 pub mod journal;
 pub mod ledger;
 pub mod price;

@@ -1,5 +1,11 @@
 //! The state machine under arbitrary inputs: conservation, at most one charge per payment, charge equal to the
 //! receipt's total, and a log that leads back to the same ledger from every crash point.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests stand outside of test functions"
+)]
 
 use std::collections::BTreeMap;
 

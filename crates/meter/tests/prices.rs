@@ -1,4 +1,10 @@
 //! Costs against exact rational arithmetic.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests stand outside of test functions"
+)]
 
 use alloy_primitives::{Address, U256};
 use og_meter::*;

@@ -2,17 +2,27 @@
 //!
 //! Needs node, npm and python3, and a package registry on the first run; what is missing is said and skipped,
 //! unless `OG_CLIENTS=required`. See `tests/clients/rpc/run.sh`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 mod devchain;
 
 use std::path::PathBuf;
 
+use alloy_primitives::{B256, Bytes, hex};
 use devchain::{
-    instant, key,
+    Http, instant, key,
     network::{Network, stop_all},
 };
 use og_chain::Storage;
+use og_contracts::addresses::{PERMIT2, USDC};
 use og_node::{NodeHandle, SystemClock};
+use serde_json::json;
 use tokio::process::Command;
 
 /// What `run.sh` exits with when a tool or a package is not to be had.
@@ -41,6 +51,12 @@ async fn run(name: &str, node: &NodeHandle, account: u8) {
     for client in ["viem", "ethers", "web3.py", "forge"] {
         assert!(said.contains(&format!("{client}: passed")), "{client} did not run");
     }
+    // viem approved Permit2 for USDC, as official SDKs do before their first payment.
+    let owner = key(account).address().into_word();
+    let allowance = [&hex!("dd62ed3e")[..], &owner[..], &PERMIT2.into_word()[..]].concat();
+    let request = json!([{"to": USDC, "input": Bytes::from(allowance)}]);
+    let allowance = Http::new(node).ok("eth_call", request).await;
+    assert_eq!(allowance, json!(B256::with_last_byte(77)));
 }
 
 /// One test for both: they share what the package managers install.

@@ -1,4 +1,11 @@
 //! Four validators in one process, over real connections on loopback.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 mod devchain;
 
@@ -6,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use alloy_primitives::{Address, Bytes, U256};
 use devchain::{
-    Draft, Http,
+    Draft, GENESIS_S, Http, manual_clock,
     network::{Network, reach, stop_all},
     quantity,
 };
@@ -136,5 +143,23 @@ async fn empty_blocks_keep_coming() {
     let now = SystemClock.now_s();
     assert!(time + 10 >= now && time <= now + 1, "block at {time}, now {now}");
     assert_eq!(block["transactions"], json!([]));
+    stop_all(nodes).await;
+}
+
+/// Six hours pass on the clock while the validators run: their blocks go along, and nobody refuses them.
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_follow_a_simulated_clock() {
+    let clock = manual_clock();
+    let network = Network::at(clock.clone());
+    let nodes = network.start_all().await;
+    let http = Http::new(&nodes[0]);
+    for nonce in 0..12 {
+        let raw = Draft::transfer(0, nonce, payee(), 1).raw();
+        let receipt = http.ok("eth_sendRawTransactionSync", json!([raw, 30_000])).await;
+        let block = http.ok("eth_getBlockByNumber", json!([receipt["blockNumber"], false])).await;
+        let passed = quantity(&block["timestamp"]) - GENESIS_S;
+        assert_eq!(passed, nonce * 1_800, "block {}", block["number"]);
+        clock.advance(Duration::from_secs(1_800));
+    }
     stop_all(nodes).await;
 }

@@ -1,4 +1,10 @@
 //! The JSON-RPC surface over HTTP, on a chain with instant seal and a clock of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 mod devchain;
 

@@ -1,4 +1,10 @@
 //! Requests and subscriptions over WebSocket, and how a node stops and resumes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 mod devchain;
 

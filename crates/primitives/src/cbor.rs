@@ -349,7 +349,10 @@ impl<'a> Decoder<'a> {
             }
             4 => {
                 let length = self.length(at, argument)?;
-                (0..length).map(|_| self.item(depth + 1)).collect::<Result<_, _>>().map(Value::Array)
+                (0..length)
+                    .map(|_| self.item(depth + 1))
+                    .collect::<Result<_, _>>()
+                    .map(Value::Array)
             }
             5 => self.map(at, argument, depth),
             6 => {
@@ -430,7 +433,13 @@ mod tests {
             ("6449455446", Value::text("IETF")),
             ("83010203", Value::Array(vec![Value::Uint(1), Value::Uint(2), Value::Uint(3)])),
             ("c11a514b67b0", Value::Tag(1, Box::new(Value::Uint(1_363_896_240)))),
-            ("a201020304", Value::Map(vec![(Value::Uint(1), Value::Uint(2)), (Value::Uint(3), Value::Uint(4))])),
+            (
+                "a201020304",
+                Value::Map(vec![
+                    (Value::Uint(1), Value::Uint(2)),
+                    (Value::Uint(3), Value::Uint(4)),
+                ]),
+            ),
         ] {
             assert_eq!(decode(bytes).as_ref(), Ok(&value), "{bytes}");
             assert_eq!(hex::encode(value.encode()), bytes);
@@ -494,8 +503,9 @@ mod tests {
         leaf.prop_recursive(4, 64, 8, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..8).prop_map(Value::Array),
-                prop::collection::btree_map(any::<Vec<u8>>(), inner.clone(), 0..8)
-                    .prop_map(|m| Value::Map(m.into_iter().map(|(k, v)| (Value::Bytes(k), v)).collect())),
+                prop::collection::btree_map(any::<Vec<u8>>(), inner.clone(), 0..8).prop_map(|m| {
+                    Value::Map(m.into_iter().map(|(k, v)| (Value::Bytes(k), v)).collect())
+                }),
                 (any::<u64>(), inner).prop_map(|(tag, item)| Value::Tag(tag, Box::new(item))),
             ]
         })

@@ -26,7 +26,8 @@ mod tests {
     fn caip2_names_round_trip_and_refuse_other_spellings() {
         assert_eq!(caip2(BASE_CHAIN_ID), "eip155:8453");
         assert_eq!(chain_id_of("eip155:10740"), Some(OPENGRADIENT_CHAIN_ID));
-        for wrong in ["eip155:010740", "eip155:", "solana:10740", "eip155:-1", "10740", "eip155:+1"] {
+        for wrong in ["eip155:010740", "eip155:", "solana:10740", "eip155:-1", "10740", "eip155:+1"]
+        {
             assert_eq!(chain_id_of(wrong), None, "{wrong}");
         }
     }

@@ -93,18 +93,17 @@ impl NodeClient {
     /// When Node.js is missing or npm fails.
     pub fn ensure(name: &str) -> anyhow::Result<Self> {
         let directory = client_dir(name);
-        let environment =
-            environment(name, &directory.join("package-lock.json"), |environment| {
-                std::fs::create_dir_all(environment)?;
-                for file in ["package.json", "package-lock.json"] {
-                    std::fs::copy(directory.join(file), environment.join(file))
-                        .with_context(|| format!("copying {file}"))?;
-                }
-                run(Command::new("npm")
-                    .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"])
-                    .current_dir(environment))?;
-                Ok(())
-            })?;
+        let environment = environment(name, &directory.join("package-lock.json"), |environment| {
+            std::fs::create_dir_all(environment)?;
+            for file in ["package.json", "package-lock.json"] {
+                std::fs::copy(directory.join(file), environment.join(file))
+                    .with_context(|| format!("copying {file}"))?;
+            }
+            run(Command::new("npm")
+                .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"])
+                .current_dir(environment))?;
+            Ok(())
+        })?;
         // Modules are looked for upwards of the script, so scripts run from a copy beside them.
         for entry in std::fs::read_dir(&directory).context("listing the client's scripts")? {
             let path = entry?.path();
@@ -149,11 +148,11 @@ fn environment(
     lock_file: &Path,
     build: impl FnOnce(&Path) -> anyhow::Result<()>,
 ) -> anyhow::Result<PathBuf> {
-    let lock = std::fs::read(lock_file).with_context(|| format!("reading {}", lock_file.display()))?;
+    let lock =
+        std::fs::read(lock_file).with_context(|| format!("reading {}", lock_file.display()))?;
     let mut hash = Sha256::new();
     hash.update(&lock);
-    let hash: String =
-        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let root = target_dir();
     std::fs::create_dir_all(&root).with_context(|| format!("creating {}", root.display()))?;
     let environment = root.join(format!("{name}-{hash}"));
@@ -218,7 +217,8 @@ mod tests {
 
     #[test]
     fn a_failing_command_is_quoted() {
-        let error = run(Command::new("sh").args(["-c", "echo out; echo err >&2; exit 7"])).unwrap_err();
+        let error =
+            run(Command::new("sh").args(["-c", "echo out; echo err >&2; exit 7"])).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("out\n") && text.contains("err\n") && text.contains('7'), "{text}");
     }

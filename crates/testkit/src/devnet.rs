@@ -129,8 +129,8 @@ impl Devnet {
     /// # Errors
     /// When it cannot be read or breaks the contract.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("reading {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         serde_json::from_str(&text)
             .with_context(|| format!("{} breaks the devnet.json contract", path.display()))
     }

@@ -138,7 +138,8 @@ impl OgDevOptions {
             _ => {}
         }
         let log = self.data_dir.with_extension("log");
-        let out = File::options().create(true).append(true).open(&log).context("opening the log")?;
+        let out =
+            File::options().create(true).append(true).open(&log).context("opening the log")?;
         let mut command = Command::new(&self.binary);
         command
             .args(["dev", "--ports", "auto", "--ready-file"])
@@ -312,7 +313,11 @@ fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     let from = lines.len().saturating_sub(LINES);
-    format!("--- last lines of {} ---\n{}", log.display(), lines.get(from..).unwrap_or_default().join("\n"))
+    format!(
+        "--- last lines of {} ---\n{}",
+        log.display(),
+        lines.get(from..).unwrap_or_default().join("\n")
+    )
 }
 
 #[cfg(test)]

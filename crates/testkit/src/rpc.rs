@@ -45,7 +45,8 @@ impl Rpc {
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         let response = self.client.post(&self.url).json(&request).send().await;
         let response = response.with_context(|| format!("calling {method} at {}", self.url))?;
-        let mut answer: Value = response.json().await.with_context(|| format!("reading {method}"))?;
+        let mut answer: Value =
+            response.json().await.with_context(|| format!("reading {method}"))?;
         if let Some(error) = answer.get("error").filter(|error| !error.is_null()) {
             bail!("{method}: {error}");
         }
@@ -75,9 +76,15 @@ impl Rpc {
     ///
     /// # Errors
     /// As [`Self::call`].
-    pub async fn token_allowance(&self, token: &str, owner: &str, spender: &str) -> anyhow::Result<u128> {
+    pub async fn token_allowance(
+        &self,
+        token: &str,
+        owner: &str,
+        spender: &str,
+    ) -> anyhow::Result<u128> {
         let data = format!("0xdd62ed3e{}{}", word_of_address(owner)?, word_of_address(spender)?);
-        let allowance = self.call("eth_call", json!([{"to": token, "data": data}, "latest"])).await?;
+        let allowance =
+            self.call("eth_call", json!([{"to": token, "data": data}, "latest"])).await?;
         Ok(quantity(&allowance).unwrap_or(u128::MAX))
     }
 
@@ -133,9 +140,9 @@ pub fn quantity(value: &Value) -> anyhow::Result<u128> {
 }
 
 fn word_of_address(address: &str) -> anyhow::Result<String> {
-    let digits = address.strip_prefix("0x").filter(|digits| {
-        digits.len() == 40 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-    });
+    let digits = address
+        .strip_prefix("0x")
+        .filter(|digits| digits.len() == 40 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let digits = digits.with_context(|| format!("{address} is no address"))?;
     Ok(format!("{:0>64}", digits.to_lowercase()))
 }
@@ -146,7 +153,11 @@ mod tests {
 
     #[test]
     fn quantities_and_words() {
-        for (text, expected) in [("0x0", 0), ("0xff", 255), ("0x00000000000000000000000000000000000000000000000000000000000000ff", 255)] {
+        for (text, expected) in [
+            ("0x0", 0),
+            ("0xff", 255),
+            ("0x00000000000000000000000000000000000000000000000000000000000000ff", 255),
+        ] {
             assert_eq!(quantity(&json!(text)).unwrap(), expected);
         }
         for text in ["0x", "12", "", "0xg", "0x100000000000000000000000000000000"] {

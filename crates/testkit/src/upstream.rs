@@ -216,7 +216,13 @@ impl Shared {
 }
 
 /// OpenAI's error envelope.
-fn error(status: StatusCode, kind: &str, code: Option<&str>, param: Option<&str>, message: &str) -> Response {
+fn error(
+    status: StatusCode,
+    kind: &str,
+    code: Option<&str>,
+    param: Option<&str>,
+    message: &str,
+) -> Response {
     let body = json!({"error": {"message": message, "type": kind, "param": param, "code": code}});
     (status, axum::Json(body)).into_response()
 }
@@ -270,7 +276,11 @@ async fn chat_completions(
     serve("/v1/chat/completions", &shared, &headers, raw, chat::chat).await
 }
 
-async fn completions(State(shared): State<Arc<Shared>>, headers: HeaderMap, raw: Bytes) -> Response {
+async fn completions(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    raw: Bytes,
+) -> Response {
     serve("/v1/completions", &shared, &headers, raw, chat::completion).await
 }
 
@@ -405,7 +415,9 @@ fn streamed(events: Vec<Value>, failure: Option<Failure>) -> Response {
             }))
         }
         // One write per event, as upstreams do.
-        _ => Body::from_stream(futures::stream::iter(lines.into_iter().map(Ok::<_, std::io::Error>))),
+        _ => {
+            Body::from_stream(futures::stream::iter(lines.into_iter().map(Ok::<_, std::io::Error>)))
+        }
     };
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),

@@ -1,4 +1,10 @@
 //! The whole exchange, and every way in which a payment is refused.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests stand outside of test functions"
+)]
 
 use alloy_primitives::{Address, B256, Bytes, U256, address};
 use og_x402::client::{self, PayError};
@@ -136,7 +142,7 @@ fn upto_is_refused_with_the_protocols_codes() {
         ),
         (
             with_json(0, |p| {
-                p["payload"]["permit2Authorization"]["permitted"]["amount"] = json!(1)
+                p["payload"]["permit2Authorization"]["permitted"]["amount"] = json!(1);
             }),
             R::UnsupportedPayloadType,
         ),
@@ -195,7 +201,7 @@ fn the_first_reason_in_the_protocols_order_wins() {
     payload.x402_version = 1;
     payload.accepted.scheme = "exact".to_owned();
     payload.accepted.network = "eip155:1".to_owned();
-    let steps: [(R, fn(&mut PaymentPayload)); 11] = [
+    let steps: [(R, Repair); 11] = [
         (R::InvalidX402Version, |p| p.x402_version = 2),
         (R::InvalidUptoScheme, |p| p.accepted.scheme = "upto".to_owned()),
         (R::UptoNetworkMismatch, |p| p.accepted.network = "eip155:8453".to_owned()),
@@ -219,6 +225,8 @@ fn the_first_reason_in_the_protocols_order_wins() {
     }
     verify(&payload, &offers()[0], &policy(), NOW).unwrap();
 }
+
+type Repair = fn(&mut PaymentPayload);
 
 fn permit(payload: &mut PaymentPayload) -> &mut Permit2Authorization {
     let SchemePayload::Permit2(signed) = &mut payload.payload else { panic!("not Permit2") };

@@ -1,4 +1,10 @@
 //! Headers from strangers: limits, round trips, and a seeded mutator that must never find a panic or a payment.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests stand outside of test functions"
+)]
 
 use alloy_primitives::{Address, U256};
 use base64::Engine;

@@ -1,5 +1,11 @@
 //! The shared client vectors: type hashes, domain separators, struct hashes, digests and signatures that the
 //! official clients produce.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests stand outside of test functions"
+)]
 
 use std::path::PathBuf;
 

@@ -110,8 +110,12 @@ impl<'n> Account<'n> {
         if balance + paid != self.balance {
             bail!("the balance went from {} to {balance}, but {paid} was paid", self.balance);
         }
-        let payees: Vec<String> =
-            self.devnet.gateways.iter().map(|gateway| gateway.payment_address.to_lowercase()).collect();
+        let payees: Vec<String> = self
+            .devnet
+            .gateways
+            .iter()
+            .map(|gateway| gateway.payment_address.to_lowercase())
+            .collect();
         if let Some(stray) = new.iter().find(|transfer| !payees.contains(&transfer.to)) {
             bail!("{stray:?} went to nobody's payment address");
         }
@@ -123,7 +127,8 @@ impl<'n> Account<'n> {
     /// # Errors
     /// When charges and costs differ.
     pub async fn charged(&self, reports: &[Report]) -> anyhow::Result<Vec<Transfer>> {
-        let mine: Vec<&Report> = reports.iter().filter(|report| report.asset == self.asset).collect();
+        let mine: Vec<&Report> =
+            reports.iter().filter(|report| report.asset == self.asset).collect();
         let transfers = self.settled(mine.len()).await?;
         let mut amounts: Vec<u128> = transfers.iter().map(|transfer| transfer.amount).collect();
         let mut unknown = 0;

@@ -60,7 +60,11 @@ impl Network {
     pub async fn restart(self, kill: bool) -> anyhow::Result<Self> {
         let Self { og, options, mock, directory } = self;
         let og = tokio::task::block_in_place(|| {
-            if kill { og.kill() } else { og.stop(STOP_WITHIN)? }
+            if kill {
+                og.kill()
+            } else {
+                og.stop(STOP_WITHIN)?
+            }
             options.start()
         })?;
         Ok(Self { og, options, mock, directory })
@@ -96,7 +100,11 @@ impl Network {
     ///
     /// # Errors
     /// When the script fails.
-    pub fn run(&self, mut script: std::process::Command, arguments: &[&str]) -> anyhow::Result<Vec<Report>> {
+    pub fn run(
+        &self,
+        mut script: std::process::Command,
+        arguments: &[&str],
+    ) -> anyhow::Result<Vec<Report>> {
         tokio::task::block_in_place(|| crate::reports::run(script.arg(self.file()).args(arguments)))
     }
 
@@ -163,7 +171,11 @@ pub async fn anchored(devnet: &Devnet, count: usize) -> anyhow::Result<()> {
         let found = digests.len();
         digests.sort();
         digests.dedup();
-        anyhow::ensure!(digests.len() == found, "{} receipts were settled twice", found - digests.len());
+        anyhow::ensure!(
+            digests.len() == found,
+            "{} receipts were settled twice",
+            found - digests.len()
+        );
         if found >= count {
             anyhow::ensure!(found == count, "{found} receipts settled, {count} expected");
             return Ok(());

@@ -54,7 +54,8 @@ impl Reply {
     /// # Errors
     /// When it is none.
     pub fn json(&self) -> anyhow::Result<Value> {
-        let text = self.body.as_ref().map_err(|error| anyhow::anyhow!("the body broke off: {error}"))?;
+        let text =
+            self.body.as_ref().map_err(|error| anyhow::anyhow!("the body broke off: {error}"))?;
         serde_json::from_str(text).with_context(|| format!("not JSON: {text}"))
     }
 
@@ -86,7 +87,8 @@ impl Payer {
         ensure!(gateways.len() == 1, "one gateway is active, not {}", gateways.len());
         let gateway = gateways.remove(0);
         let http = tls::pinned_http_client(&gateway.tls_certificate)?;
-        let key = devnet.account(account)?.private_key.parse::<U256>().context("the account's key")?;
+        let key =
+            devnet.account(account)?.private_key.parse::<U256>().context("the account's key")?;
         let wallet = Wallet::from_key(&key.to_be_bytes()).context("the account's key is no key")?;
         Ok(Self { http, gateway, wallet })
     }
@@ -105,7 +107,12 @@ impl Payer {
     /// When the gateway does not ask for payment.
     pub async fn challenge(&self, path: &str, body: &Value) -> anyhow::Result<PaymentRequired> {
         let reply = Reply::read(self.post(path).body(body.to_string()).send().await?).await;
-        ensure!(reply.status == StatusCode::PAYMENT_REQUIRED, "{:?} {:?}", reply.status, reply.body);
+        ensure!(
+            reply.status == StatusCode::PAYMENT_REQUIRED,
+            "{:?} {:?}",
+            reply.status,
+            reply.body
+        );
         reply.challenge.context("a 402 without a challenge")
     }
 

@@ -58,10 +58,23 @@ async fn a_receipt_verifies_offline_and_not_when_anything_is_changed() {
     let bundle = network.directory().join("answer.ogp");
     let path = bundle.to_str().unwrap();
     let chat = tokio::task::block_in_place(|| {
-        og(&["chat", "--devnet", &devnet, "--model", mock_model(), "--receipt", path, "one two three"])
+        og(&[
+            "chat",
+            "--devnet",
+            &devnet,
+            "--model",
+            mock_model(),
+            "--receipt",
+            path,
+            "one two three",
+        ])
     });
     assert!(chat.status.success(), "{}", said(&chat));
-    assert!(String::from_utf8_lossy(&chat.stdout).contains("You said: one two three"), "{}", said(&chat));
+    assert!(
+        String::from_utf8_lossy(&chat.stdout).contains("You said: one two three"),
+        "{}",
+        said(&chat)
+    );
     assert_eq!(network.mock.count(), 1);
     let kept = network.directory().join("anchors.json");
     std::fs::copy(network.file(), &kept).unwrap();
@@ -113,7 +126,10 @@ fn mistakes_are_explained_not_crashed_on() {
         let output = og(arguments);
         let text = said(&output);
         assert_ne!(output.status.code(), Some(0), "{arguments:?}: {text}");
-        assert!(output.status.code().is_some_and(|given| given == code || given < 64), "{arguments:?}: {text}");
+        assert!(
+            output.status.code().is_some_and(|given| given == code || given < 64),
+            "{arguments:?}: {text}"
+        );
         assert!(!text.contains("panicked") && !output.stderr.is_empty(), "{arguments:?}: {text}");
     }
 }

@@ -26,7 +26,8 @@ async fn the_opengradient_sdk_against_the_mock_upstream_and_the_local_model() {
     assert_eq!(reports.len(), 14, "seven requests in two modes: {reports:?}");
     before.charged(&reports).await.unwrap();
     assert_eq!(network.mock.count(), reports.len(), "one upstream call per request");
-    let called = reports.iter().filter(|report| report.finish_reason.as_deref() == Some("tool_calls"));
+    let called =
+        reports.iter().filter(|report| report.finish_reason.as_deref() == Some("tool_calls"));
     assert_eq!(called.count(), 4, "the mock always calls a tool that it is offered");
     let anchored = batched(&reports);
     network.anchored(anchored).await.unwrap();
@@ -80,7 +81,8 @@ async fn the_sdk_succeeds_on_its_first_try_after_each_of_five_restarts() {
     let mut asked = 0;
     for round in 0..5 {
         let before = Account::look(&network, &payer, Asset::Opg).await.unwrap();
-        let reports = network.run(client.script("check.py"), &[&payer, mock_model(), "quick"]).unwrap();
+        let reports =
+            network.run(client.script("check.py"), &[&payer, mock_model(), "quick"]).unwrap();
         asked += 1;
         assert_eq!(reports.len(), 1);
         assert_eq!(network.mock.count(), asked, "round {round}: no retry reached the upstream");

@@ -25,8 +25,9 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
 const CHAT: &str = "/v1/chat/completions";
-/// Requests that run at the same time.
-const CLIENTS: usize = 4;
+/// Who pays, and how many requests each has running at the same time.
+const PAYERS: [&str; 2] = ["bob", "carol"];
+const AT_ONCE: usize = 2;
 /// How long one request may take, restarts included.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -132,33 +133,38 @@ async fn every_answered_request_is_settled_exactly_once() {
     let mut random = StdRng::seed_from_u64(seed);
 
     let mock = MockUpstream::start().await.unwrap();
-    let directory = tempfile::tempdir().unwrap();
+    let mut directory = tempfile::tempdir().unwrap();
+    // What a failed run leaves behind is its evidence.
+    directory.disable_cleanup(true);
+    println!("state: {}", directory.path().display());
     let options = OgDevOptions::new(directory.path().join("og"))
         .unwrap()
         .upstream(mock.url(), &["mock-chat", "mock-slow"])
         .argument("--no-local-model");
     let mut og = start(&options);
     let (announce, devnets) = watch::channel(Arc::new(og.devnet.clone()));
-    let payers: Vec<String> =
-        og.devnet.accounts[1..].iter().take(CLIENTS).map(|account| account.name.clone()).collect();
     let mut before = BTreeMap::new();
     let first = og.devnet.clone();
-    for payer in &payers {
-        before.insert(payer.clone(), Account::look(&first, payer, Asset::Opg).await.unwrap());
+    for payer in PAYERS {
+        before.insert(payer, Account::look(&first, payer, Asset::Opg).await.unwrap());
     }
 
     let queue: Arc<Mutex<VecDeque<u64>>> = Arc::new(Mutex::new((0..requests).collect()));
-    let clients: Vec<_> = payers
-        .iter()
-        .cloned()
+    let clients: Vec<_> = PAYERS
+        .into_iter()
+        .flat_map(|payer| [payer; AT_ONCE])
         .map(|payer| {
             let (queue, devnets) = (Arc::clone(&queue), devnets.clone());
             tokio::spawn(async move {
                 let mut outcomes = Vec::new();
                 loop {
-                    let Some(index) = queue.lock().await.pop_front() else { return (payer, outcomes) };
-                    let outcome = tokio::time::timeout(PATIENCE, obtain(index, &payer, devnets.clone()));
-                    let outcome = outcome.await.unwrap_or_else(|_| panic!("request {index} got no answer"));
+                    let Some(index) = queue.lock().await.pop_front() else {
+                        return (payer, outcomes);
+                    };
+                    let outcome =
+                        tokio::time::timeout(PATIENCE, obtain(index, payer, devnets.clone()));
+                    let outcome =
+                        outcome.await.unwrap_or_else(|_| panic!("request {index} got no answer"));
                     outcomes.push((index, outcome));
                 }
             })
@@ -191,13 +197,17 @@ async fn every_answered_request_is_settled_exactly_once() {
         for (index, outcome) in outcomes {
             assert_eq!(outcome.cost, cost(index), "request {index}: the signed cost");
             receipts.push(outcome.receipt.clone());
-            assert!(answered.insert(index, (payer.clone(), outcome)).is_none());
+            assert!(answered.insert(index, (payer, outcome)).is_none());
         }
     }
     assert_eq!(u64::try_from(answered.len()).unwrap(), requests, "none lost");
     receipts.sort();
     receipts.dedup();
-    assert_eq!(u64::try_from(receipts.len()).unwrap(), requests, "every answer has its own receipt");
+    assert_eq!(
+        u64::try_from(receipts.len()).unwrap(),
+        requests,
+        "every answer has its own receipt"
+    );
 
     // The payment chain: for each payer exactly its answered requests, each at its cost.
     let devnet = og.devnet.clone();
@@ -208,8 +218,14 @@ async fn every_answered_request_is_settled_exactly_once() {
             .map(|(index, _)| cost(*index))
             .collect();
         let now = Account::look(&devnet, payer, Asset::Opg).await.unwrap();
-        let mut paid: Vec<u128> =
-            before.after_restart(&now).settled(due.len()).await.unwrap().iter().map(|t| t.amount).collect();
+        let mut paid: Vec<u128> = before
+            .after_restart(&now)
+            .settled(due.len())
+            .await
+            .unwrap()
+            .iter()
+            .map(|t| t.amount)
+            .collect();
         due.sort_unstable();
         paid.sort_unstable();
         assert_eq!(paid, due, "{payer}");
@@ -220,8 +236,12 @@ async fn every_answered_request_is_settled_exactly_once() {
     anchored.sort();
     assert_eq!(anchored, receipts);
     let repaid = answered.values().filter(|(_, outcome)| outcome.payments > 1).count();
-    println!("{requests} answers, {kills} kills, {repaid} requests needed a second payment; upstream asked {} times", mock.count());
+    println!(
+        "{requests} answers, {kills} kills, {repaid} requests needed a second payment; upstream asked {} times",
+        mock.count()
+    );
     tokio::task::block_in_place(|| og.stop(STOP_WITHIN)).unwrap();
+    directory.disable_cleanup(false);
 }
 
 fn start(options: &OgDevOptions) -> OgDev {

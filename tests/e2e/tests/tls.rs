@@ -110,7 +110,10 @@ async fn a_leaf_below_a_registered_authority_is_refused() {
     let authority = params.self_signed(&authority_key).unwrap().der().clone();
     let issuer = Issuer::new(params, authority_key);
     let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["gateway".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let leaf = CertificateParams::new(vec!["gateway".to_owned()])
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
     for chain in [vec![leaf.der().clone()], vec![leaf.der().clone(), authority.clone()]] {
         let address = serve(chain, &key).await;
         get(&authority, address).await.unwrap_err();

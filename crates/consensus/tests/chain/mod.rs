@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -63,6 +64,10 @@ pub struct Counters {
     disk: Arc<Mutex<Disk>>,
     /// Proposes blocks that every honest validator refuses.
     rogue: bool,
+    /// Cannot store anything any more.
+    pub halted: AtomicBool,
+    /// How many numbers nobody submitted go into the next own block, to make it large.
+    pub padding: AtomicU64,
 }
 
 #[derive(Default)]
@@ -92,7 +97,14 @@ impl Counters {
             state.included.extend((2..(body.len() - 32) / 8).map(|index| number(body, index)));
         }
         let state = Arc::new((Mutex::new(state), Condvar::new()));
-        Arc::new(Self { set: set.clone(), state, disk: Arc::clone(disk), rogue })
+        Arc::new(Self {
+            set: set.clone(),
+            state,
+            disk: Arc::clone(disk),
+            rogue,
+            halted: AtomicBool::new(false),
+            padding: AtomicU64::new(0),
+        })
     }
 
     pub fn submit(&self, transaction: u64) {
@@ -179,6 +191,9 @@ impl Application for Counters {
                 body.extend(transaction.to_be_bytes());
             }
         }
+        for number in 0..self.padding.swap(0, Ordering::SeqCst) {
+            body.extend((1 << 63 | height << 24 | number).to_be_bytes());
+        }
         let digest = keccak256(&body).0;
         state.executed.insert(digest, body.clone());
         state.proposed_at.insert(digest, Instant::now());
@@ -197,6 +212,9 @@ impl Application for Counters {
     fn finalized(&self, digest: Digest, certificate: Vec<u8>) {
         let verdict = verify_certificate(&self.set, B256::from(GENESIS), &certificate).unwrap();
         assert_eq!(verdict.payload.0, digest);
+        if self.is_halted() {
+            return;
+        }
         let mut state = self.state();
         let mut disk = self.disk.lock().unwrap();
         disk.certificates.push((digest, certificate));
@@ -223,6 +241,10 @@ impl Application for Counters {
         self.state.1.notify_all();
     }
 
+    fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::SeqCst)
+    }
+
     fn has(&self, digest: Digest) -> bool {
         digest == GENESIS
             || self.state().executed.contains_key(&digest)
@@ -230,7 +252,7 @@ impl Application for Counters {
     }
 
     fn parent_of(&self, digest: Digest, body: &[u8]) -> Option<Digest> {
-        let well_formed = body.len() >= 48 && body.len() % 8 == 0;
+        let well_formed = body.len() >= 48 && body.len().is_multiple_of(8);
         (well_formed && keccak256(body).0 == digest).then(|| parent(body))
     }
 

@@ -69,6 +69,8 @@ pub struct Faults {
     pub down: bool,
     /// Only transactions that pay at least this much get into blocks.
     pub least_max_fee: u128,
+    /// The chain's clock stands where every permit is alive.
+    pub early_clock: bool,
     /// Estimates succeed although the execution will revert.
     pub blind_estimates: bool,
     /// Request after which nothing answers any more, and whether it is still executed.
@@ -290,7 +292,7 @@ impl State {
                 let to: Address = serde_json::from_value(call["to"].clone()).unwrap();
                 let input: Bytes = serde_json::from_value(call["input"].clone()).unwrap();
                 let blind = method == "eth_estimateGas" && self.faults.blind_estimates;
-                match self.contracts.clone().execute(from, to, &input, now_secs()) {
+                match self.contracts.clone().execute(from, to, &input, self.now_secs()) {
                     Ok((_, output)) if method == "eth_call" => json!(output),
                     Ok(_) => json!("0x30000"),
                     Err(_) if blind => json!("0x30000"),
@@ -331,6 +333,10 @@ impl State {
         Ok(json!(hash))
     }
 
+    fn now_secs(&self) -> u64 {
+        if self.faults.early_clock { 0 } else { now_secs() }
+    }
+
     fn seal(&mut self) {
         self.block += 1;
         loop {
@@ -344,7 +350,7 @@ impl State {
             let (hash, to) = (*transaction.tx_hash(), transaction.to());
             *self.nonces.entry(key.0).or_default() += 1;
             let mut contracts = self.contracts.clone();
-            let done = contracts.execute(key.0, to.unwrap(), transaction.input(), now_secs());
+            let done = contracts.execute(key.0, to.unwrap(), transaction.input(), self.now_secs());
             self.receipts.insert(hash, (self.block, done.is_ok()));
             self.transactions.insert(hash, (to, transaction.input().clone()));
             if let Ok((logs, _)) = done {
@@ -693,6 +699,7 @@ impl World {
             flush: FlushPolicy { items_max: 16, idle_ms: 10, age_ms: 40 },
             sending: self.sending,
             http_settle: HttpSettle::Open,
+            retention_days: 30,
         };
         change(&mut config);
         Facilitator::open(config, self.keys.clone(), blobs).unwrap()

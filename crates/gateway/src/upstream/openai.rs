@@ -27,9 +27,6 @@ const TOOL_CALLS_MAX: u32 = 128;
 /// Longest part of an upstream's message that is passed on, in characters.
 const MESSAGE_CHARS_MAX: usize = 500;
 
-/// Tokens that a chat template may add for each message, generously.
-const TEMPLATE_TOKENS: u64 = 16;
-
 /// An OpenAI-compatible service as an upstream.
 pub struct OpenAiUpstream {
     client: Client,
@@ -96,10 +93,9 @@ impl Upstream for OpenAiUpstream {
 
     /// No tokenizer is at hand, but a token never covers less than a byte of the request.
     async fn prompt_tokens_max(&self, call: &Call, _model: &str) -> Result<u64, ApiError> {
-        let bytes = u64::try_from(call.body.to_json().len()).unwrap_or(u64::MAX);
         let messages = call.body.get("messages").and_then(Value::as_array).map_or(1, <[_]>::len);
-        let messages = u64::try_from(messages).unwrap_or(u64::MAX);
-        Ok(bytes.saturating_add(messages.saturating_mul(TEMPLATE_TOKENS)))
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        Ok(og_meter::prompt_token_bound(count(call.body_bytes), count(messages)))
     }
 
     async fn answer(
@@ -420,6 +416,7 @@ mod tests {
         let call = Call {
             route: Route::Chat,
             body: parse(body.as_bytes(), &Limits::REQUEST).unwrap(),
+            body_bytes: body.len(),
             model_requested: "A".into(),
             model: 0,
             stream: true,

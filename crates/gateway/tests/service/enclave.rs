@@ -47,12 +47,43 @@ async fn evidence_binds_every_key_and_the_callers_nonce() {
     og_attest::verify(&document, &policy(&[8; 20]), now).unwrap_err();
     og_attest::verify(&document, &Policy::new([roots::AWS_NITRO_G1]), now).unwrap_err();
 
-    let registration = [9_u8; 32];
-    let evidence = world.gateway().registration_evidence(&registration).unwrap();
-    og_attest::verify(&evidence, &policy(&registration), now).unwrap();
-    // Nobody but the owner gets evidence over a registration's nonce.
-    let path = format!("/enclave/attestation?nonce={}", hex::encode(registration));
+    // Nobody gets evidence over a nonce of their own that could be a registration's.
+    let path = format!("/enclave/attestation?nonce={}", hex::encode([9_u8; 32]));
     assert_eq!(world.get(&path).await.0, 400);
+}
+
+#[tokio::test]
+async fn the_registration_binds_the_configured_owner_and_nobody_else() {
+    let world = World::new().await;
+    let identity = world.gateway().identity();
+    let (status, body) = world.get("/enclave/registration").await;
+    assert_eq!(status, 200);
+    assert_eq!(body["simulated"], true);
+    let owner: alloy_primitives::Address = body["owner"].as_str().unwrap().parse().unwrap();
+    let bound = |owner| {
+        let config = &world.config;
+        og_contracts::registration_nonce(&og_contracts::registry::Registration {
+            owner,
+            chain_id: config.verification.chain_id,
+            genesis_hash: config.verification.genesis_hash,
+            registry: config.verification.registry,
+            pay_to: body["pay_to"].as_str().unwrap().parse().unwrap(),
+            endpoint: body["endpoint"].as_str().unwrap(),
+            tee_type: 0,
+        })
+    };
+    let policy = |nonce: &[u8]| {
+        Policy::new([roots::DEVELOPMENT])
+            .with_keys(&identity.tls_certificate_der, &identity.signing_key_der)
+            .with_nonce(nonce)
+    };
+    let document = STANDARD.decode(body["document"].as_str().unwrap()).unwrap();
+    let now = world.clock.now_secs();
+    og_attest::verify(&document, &policy(bound(owner).as_slice()), now).unwrap();
+    let thief = alloy_primitives::Address::repeat_byte(0xbb);
+    og_attest::verify(&document, &policy(bound(thief).as_slice()), now).unwrap_err();
+    let in_process = world.gateway().registration_evidence().unwrap().unwrap();
+    og_attest::verify(&in_process, &policy(bound(owner).as_slice()), now).unwrap();
 }
 
 /// The certificate that the listener presents.

@@ -43,6 +43,20 @@ async fn upstream_faults_are_told_and_cost_nothing() {
 }
 
 #[tokio::test]
+async fn a_payment_whose_request_failed_serves_the_same_request_again_and_no_other() {
+    let world = World::new().await;
+    let payment = world.payment(CHAT).await;
+    for count in 1..=2 {
+        assert_eq!(world.with_payment(CHAT, chat("status-500"), &payment).await.status(), 502);
+        assert_eq!(world.upstream.requests().len(), count);
+    }
+    let response = world.with_payment(CHAT, chat("ok"), &payment).await;
+    assert_eq!(response.status(), 402);
+    assert!(response.text().await.unwrap().contains("payment_already_used"));
+    assert!(world.settled().await.is_empty());
+}
+
+#[tokio::test]
 async fn a_stream_that_breaks_off_upstream_breaks_off_here() {
     let world = World::new().await;
     for (model, code) in [

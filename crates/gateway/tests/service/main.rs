@@ -15,15 +15,3 @@ mod flow;
 mod local;
 mod payments;
 mod support;
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore]
-async fn serve_tmp() {
-    let world = support::World::new().await;
-    std::fs::write("/tmp/gw-url", &world.base).unwrap();
-    while !std::path::Path::new("/tmp/gw-stop").exists() {
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        let payments: Vec<String> = world.settlement.payments.lock().unwrap().iter().map(|p| p.amount.to_string()).collect();
-        std::fs::write("/tmp/gw-payments", payments.join("\n")).unwrap();
-    }
-}

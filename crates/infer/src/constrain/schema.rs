@@ -13,8 +13,19 @@ const ITEMS_MAX: u64 = 10_000;
 
 /// Keywords that only describe.
 const ANNOTATIONS: [&str; 13] = [
-    "$comment", "$defs", "$id", "$schema", "default", "definitions", "deprecated", "description",
-    "examples", "format", "readOnly", "title", "writeOnly",
+    "$comment",
+    "$defs",
+    "$id",
+    "$schema",
+    "default",
+    "definitions",
+    "deprecated",
+    "description",
+    "examples",
+    "format",
+    "readOnly",
+    "title",
+    "writeOnly",
 ];
 
 /// A schema that cannot be enforced.
@@ -114,7 +125,11 @@ impl Compiler<'_> {
         self.push(Node::AnyOf(ids), path)
     }
 
-    fn typed(&mut self, kind: Option<&Value>, keywords: &Keywords<'_>) -> Result<NodeId, SchemaError> {
+    fn typed(
+        &mut self,
+        kind: Option<&Value>,
+        keywords: &Keywords<'_>,
+    ) -> Result<NodeId, SchemaError> {
         let (object, path) = (keywords.object, keywords.path);
         let kind = match kind {
             Some(Value::String(kind)) => Some(kind.as_str()),
@@ -294,10 +309,8 @@ impl<'k> Keywords<'k> {
     }
 
     fn check(&self, known: impl Fn(&str) -> bool) -> Result<(), SchemaError> {
-        let stranger = self
-            .object
-            .keys()
-            .find(|key| !(known(key) || ANNOTATIONS.contains(&key.as_str())));
+        let stranger =
+            self.object.keys().find(|key| !(known(key) || ANNOTATIONS.contains(&key.as_str())));
         stranger.map_or(Ok(()), |key| {
             Err(self.path.error(format!("`{key}` cannot be enforced by this engine here")))
         })

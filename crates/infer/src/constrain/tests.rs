@@ -12,7 +12,8 @@ struct Rng(u64);
 
 impl Rng {
     fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % bound
     }
 }
@@ -35,9 +36,8 @@ fn write(grammar: &Grammar, rng: &mut Rng, budget: usize) -> String {
         }
         assert!(!candidates.is_empty(), "stuck after {}", String::from_utf8_lossy(&text));
         // Structure is rare among bytes; prefer it, or texts would be one long string.
-        let structural: Vec<usize> = (0..candidates.len())
-            .filter(|&i| b"{}[]\",:".contains(&candidates[i].0))
-            .collect();
+        let structural: Vec<usize> =
+            (0..candidates.len()).filter(|&i| b"{}[]\",:".contains(&candidates[i].0)).collect();
         let pick = if !structural.is_empty() && rng.below(3) > 0 {
             structural[rng.below(structural.len())]
         } else {
@@ -55,7 +55,8 @@ fn whatever_the_machine_writes_is_a_json_object() {
     let grammar = Grammar::json_object();
     for seed in 0..300 {
         let text = write(&grammar, &mut Rng(seed), 10 + usize::try_from(seed).unwrap());
-        let value: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("seed {seed}: {e}: {text}"));
+        let value: Value =
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("seed {seed}: {e}: {text}"));
         assert!(value.is_object(), "{text}");
     }
 }
@@ -73,10 +74,33 @@ fn json_objects_are_accepted_and_other_texts_are_not() {
         assert!(accepts(&grammar, text), "{text}");
     }
     for text in [
-        "", "[]", "1", "{", "{}}", "{} ", r#"{"a"}"#, r#"{"a":}"#, r#"{"a":1,}"#, r#"{,}"#, r#"{a:1}"#,
-        r#"{"a":01}"#, r#"{"a":1.}"#, r#"{"a":.5}"#, r#"{"a":+1}"#, r#"{"a":1e}"#, r#"{"a":"\x"}"#,
-        r#"{"a":"\ud800"}"#, r#"{"a":tru}"#, r#"{"a":truee}"#, "{\"a\":\"\n\"}", "{\"a\":\"",
-        r#"{"a":1 }"#, "{\n}", r#"{"a":NaN}"#, r#"{"a":[1,]}"#, r#"{"a":[,1]}"#,
+        "",
+        "[]",
+        "1",
+        "{",
+        "{}}",
+        "{} ",
+        r#"{"a"}"#,
+        r#"{"a":}"#,
+        r#"{"a":1,}"#,
+        r#"{,}"#,
+        r#"{a:1}"#,
+        r#"{"a":01}"#,
+        r#"{"a":1.}"#,
+        r#"{"a":.5}"#,
+        r#"{"a":+1}"#,
+        r#"{"a":1e}"#,
+        r#"{"a":"\x"}"#,
+        r#"{"a":"\ud800"}"#,
+        r#"{"a":tru}"#,
+        r#"{"a":truee}"#,
+        "{\"a\":\"\n\"}",
+        "{\"a\":\"",
+        r#"{"a":1 }"#,
+        "{\n}",
+        r#"{"a":NaN}"#,
+        r#"{"a":[1,]}"#,
+        r#"{"a":[,1]}"#,
     ] {
         assert!(!accepts(&grammar, text), "{text}");
     }
@@ -147,16 +171,28 @@ fn scalars_and_type_lists() {
             assert!(!accepts(&grammar, text), "{schema} should refuse {text}");
         }
     };
-    check(json!({"type": "integer"}), &["0", "-7", "123456789012345678"], &["1.0", "1e3", "01", "1234567890123456789"]);
+    check(
+        json!({"type": "integer"}),
+        &["0", "-7", "123456789012345678"],
+        &["1.0", "1e3", "01", "1234567890123456789"],
+    );
     check(json!({"type": ["string", "null"]}), &["\"\"", "null"], &["1", "nul"]);
     check(json!({"type": "boolean"}), &["true", "false"], &["null", "\"true\""]);
     check(json!({"const": {"a": [1]}}), &[r#"{"a":[1]}"#], &[r#"{"a": [1]}"#, "{}"]);
     check(json!({"type": "string", "enum": ["x", 1]}), &["\"x\""], &["1"]);
     check(json!({}), &["1", "[]", "{}", "\"s\"", "null"], &["", "nope"]);
-    check(json!({"type": "object", "additionalProperties": {"type": "boolean"}}), &["{}", r#"{"k":true}"#], &[r#"{"k":1}"#]);
+    check(
+        json!({"type": "object", "additionalProperties": {"type": "boolean"}}),
+        &["{}", r#"{"k":true}"#],
+        &[r#"{"k":1}"#],
+    );
     check(json!({"required": ["a"]}), &[r#"{"a":1}"#], &["{}"]);
     check(json!({"type": "object", "additionalProperties": false}), &["{}"], &[r#"{"a":1}"#]);
-    check(json!({"type": ["array", "object"], "items": {"type": "null"}}), &["[null]", r#"{"a":1}"#], &["[1]"]);
+    check(
+        json!({"type": ["array", "object"], "items": {"type": "null"}}),
+        &["[null]", r#"{"a":1}"#],
+        &["[1]"],
+    );
 }
 
 #[test]
@@ -198,10 +234,12 @@ fn what_cannot_be_enforced_is_refused_by_name() {
 
 #[test]
 fn a_function_call_names_a_function_and_gives_its_arguments() {
-    let city = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});
+    let city =
+        json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});
     let (null, limited) = (Value::Null, json!({"type": "object", "additionalProperties": false}));
     let grammar =
-        Grammar::function_call([("weather", &city), ("weatherman", &limited), ("any", &null)]).unwrap();
+        Grammar::function_call([("weather", &city), ("weatherman", &limited), ("any", &null)])
+            .unwrap();
     for text in [
         r#"{"name": "weather", "arguments": {"city":"Rome"}}"#,
         r#"{"name": "weatherman", "arguments": {}}"#,
@@ -241,9 +279,11 @@ fn random_schema(rng: &mut Rng, depth: usize) -> Value {
         0 => json!({"type": "string"}),
         1 => json!({"type": ["number", "null"]}),
         2 => json!({"enum": ["a", "ab", 3, null, {"x": []}]}),
-        3 => json!({"type": "array", "items": random_schema(rng, depth + 1), "minItems": rng.below(3)}),
+        3 => {
+            json!({"type": "array", "items": random_schema(rng, depth + 1), "minItems": rng.below(3)})
+        }
         4 => json!({"anyOf": [random_schema(rng, depth + 1), random_schema(rng, depth + 1)]}),
-        5 | 6 | 7 => json!({
+        5..=7 => json!({
             "type": "object",
             "properties": {
                 "a": random_schema(rng, depth + 1), "ab": random_schema(rng, depth + 1),

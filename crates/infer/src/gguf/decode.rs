@@ -75,7 +75,8 @@ impl<'e, 'd> Decoder<'e, 'd> {
             }
             usage.completion_tokens += 1;
             phase = self.take(phase, token, request)?;
-            if self.reason_to_end(&phase, 1).is_none() && usage.completion_tokens < request.max_new {
+            if self.reason_to_end(&phase, 1).is_none() && usage.completion_tokens < request.max_new
+            {
                 logits = self.forward(&[token])?;
             }
         };

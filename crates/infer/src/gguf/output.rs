@@ -14,7 +14,13 @@ pub(crate) struct Output {
 impl Output {
     /// An empty answer that ends at any of `stop` (each non-empty).
     pub(crate) const fn new(stop: Vec<String>) -> Self {
-        Self { stop, partial: Vec::new(), held: String::new(), released: String::new(), stopped: false }
+        Self {
+            stop,
+            partial: Vec::new(),
+            held: String::new(),
+            released: String::new(),
+            stopped: false,
+        }
     }
 
     /// Takes the next bytes and returns the text that is now certain.

@@ -180,9 +180,15 @@ mod tests {
 
     #[test]
     fn senseless_parameters_are_refused() {
-        for (temperature, top_p) in
-            [(0.0, 1.0), (-1.0, 1.0), (2.1, 1.0), (f32::NAN, 1.0), (1.0, 0.0), (1.0, 1.1), (1.0, f32::NAN)]
-        {
+        for (temperature, top_p) in [
+            (0.0, 1.0),
+            (-1.0, 1.0),
+            (2.1, 1.0),
+            (f32::NAN, 1.0),
+            (1.0, 0.0),
+            (1.0, 1.1),
+            (1.0, f32::NAN),
+        ] {
             let sampling = Sampling::Seeded { temperature, top_p, seed: 0 };
             assert!(Sampler::new(sampling).is_err_and(|e| e.is_callers_fault()), "{sampling:?}");
         }

@@ -43,9 +43,9 @@ impl Template {
         let mut rest = rendered.as_str();
         while let Some(character) = rest.chars().next() {
             if let Some((index, after)) = placeholder(rest) {
-                let turn = turns.get(index).ok_or_else(|| {
-                    Error::Format("chat template invents messages".into())
-                })?;
+                let turn = turns
+                    .get(index)
+                    .ok_or_else(|| Error::Format("chat template invents messages".into()))?;
                 text.push_str(&turn.content);
                 rest = after;
             } else if let Some((id, after)) = control_token(tokenizer, rest) {
@@ -75,7 +75,9 @@ impl Template {
             .and_then(|template| {
                 template.render(context! { messages, add_generation_prompt => true })
             })
-            .map_err(|error| Error::invalid("messages", format!("the chat template refuses: {error}")))
+            .map_err(|error| {
+                Error::invalid("messages", format!("the chat template refuses: {error}"))
+            })
     }
 }
 
@@ -92,8 +94,7 @@ fn turns(messages: &[Message], tools: &[Tool]) -> Vec<Turn> {
         let instructions = tool_instructions(tools);
         match turns.first_mut().filter(|first| first.role == Role::System.as_str()) {
             Some(system) => system.content = format!("{}\n\n{instructions}", system.content),
-            None => turns
-                .insert(0, Turn { role: Role::System.as_str(), content: instructions }),
+            None => turns.insert(0, Turn { role: Role::System.as_str(), content: instructions }),
         }
     }
     turns

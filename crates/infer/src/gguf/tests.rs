@@ -22,7 +22,10 @@ fn requests_out_of_bounds_are_refused_with_the_field_at_fault() {
     let cases: [(&str, ChatRequest); 9] = [
         ("messages", ChatRequest { messages: vec![], ..good() }),
         ("messages", ChatRequest { messages: vec![Message::system("only")], ..good() }),
-        ("messages", ChatRequest { messages: vec![Message::user("x".repeat((1 << 20) + 1))], ..good() }),
+        (
+            "messages",
+            ChatRequest { messages: vec![Message::user("x".repeat((1 << 20) + 1))], ..good() },
+        ),
         ("messages", ChatRequest { messages: vec![Message::user("x"); 1025], ..good() }),
         ("max_tokens", ChatRequest { max_tokens: Some(0), ..good() }),
         ("stop", ChatRequest { stop: vec![String::new()], ..good() }),

@@ -48,26 +48,28 @@ impl Tokenizer {
         let mut control = Vec::with_capacity(tokens.len());
         let mut control_ids = BTreeMap::new();
         for (index, (token, kind)) in tokens.iter().zip(types).enumerate() {
-            let id = u32::try_from(index).map_err(|_| Error::Format("vocabulary too large".into()))?;
+            let id =
+                u32::try_from(index).map_err(|_| Error::Format("vocabulary too large".into()))?;
             let is_text = kind.to_i32().map_err(super::format_error)? == TOKEN_TYPE_NORMAL;
             control.push(!is_text);
             if is_text {
                 let decoded: Option<Vec<u8>> =
                     token.chars().map(|c| alphabet.get(&c).copied()).collect();
-                bytes.push(decoded.ok_or_else(|| {
-                    Error::Format(format!("token {id} is outside the byte-level alphabet"))
-                })?.into_boxed_slice());
+                bytes.push(
+                    decoded
+                        .ok_or_else(|| {
+                            Error::Format(format!("token {id} is outside the byte-level alphabet"))
+                        })?
+                        .into_boxed_slice(),
+                );
             } else {
                 bytes.push(Box::default());
                 control_ids.insert(token.clone(), id);
             }
         }
 
-        let vocab: Vocab = tokens
-            .iter()
-            .zip(0u32..)
-            .map(|(token, id)| (token.clone(), id))
-            .collect();
+        let vocab: Vocab =
+            tokens.iter().zip(0u32..).map(|(token, id)| (token.clone(), id)).collect();
         let merges = strings(metadata, "tokenizer.ggml.merges")?
             .iter()
             .map(|merge| {
@@ -107,7 +109,11 @@ impl Tokenizer {
 
     /// Whether `token` is a control token (or no token at all): the model ends its turn with one.
     pub(crate) fn is_control(&self, token: u32) -> bool {
-        usize::try_from(token).ok().and_then(|index| self.control.get(index)).copied().unwrap_or(true)
+        usize::try_from(token)
+            .ok()
+            .and_then(|index| self.control.get(index))
+            .copied()
+            .unwrap_or(true)
     }
 
     /// All control tokens by their spelling.
@@ -129,8 +135,7 @@ fn byte_alphabet() -> BTreeMap<char, u8> {
     let mut stand_ins = (0x100u32..).filter_map(char::from_u32);
     (0..=u8::MAX)
         .filter_map(|byte| {
-            let character =
-                if printable(byte) { Some(char::from(byte)) } else { stand_ins.next() };
+            let character = if printable(byte) { Some(char::from(byte)) } else { stand_ins.next() };
             character.map(|c| (c, byte))
         })
         .collect()
@@ -162,10 +167,7 @@ pub(crate) mod tests {
                 "tokenizer.ggml.token_type".into(),
                 Value::Array(types.into_iter().map(Value::I32).collect()),
             ),
-            (
-                "tokenizer.ggml.merges".into(),
-                list(&["h e", "l l", "he ll", "hell o", "Ġ hello"]),
-            ),
+            ("tokenizer.ggml.merges".into(), list(&["h e", "l l", "he ll", "hell o", "Ġ hello"])),
         ])
     }
 

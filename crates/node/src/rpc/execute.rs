@@ -9,7 +9,7 @@ use alloy_rpc_types_eth::{
     FeeHistory, TransactionReceipt, TransactionRequest, state::StateOverride,
 };
 use jsonrpsee::types::ErrorObjectOwned;
-use og_chain::{At, CallOutcome, CallRequest, CallResult, FeeBlock};
+use og_chain::{At, CallOutcome, CallRequest, CallResult, FEE_BLOCKS_MAX, FeeBlock};
 use serde::{Deserialize, Serialize};
 
 use super::{args::Args, backend::Backend, convert, error};
@@ -22,8 +22,6 @@ const TIP_MIN: u128 = 1_000_000;
 const TIP_MAX: u128 = 100_000_000_000;
 /// How many blocks a suggestion looks back.
 const TIP_BLOCKS: u64 = 20;
-/// Most blocks of one `eth_feeHistory`.
-const FEE_HISTORY_BLOCKS_MAX: u64 = 1_024;
 /// Most percentiles of one `eth_feeHistory`.
 const FEE_HISTORY_PERCENTILES_MAX: usize = 100;
 /// How long `eth_sendRawTransactionSync` waits unless told otherwise, in milliseconds.
@@ -102,7 +100,7 @@ fn suggested_tip(node: &Backend) -> Answer<u128> {
 }
 
 pub(super) fn fee_history(node: &Backend, args: &mut Args<'_>) -> Answer<FeeHistory> {
-    let count = args.next::<U64OrNumber>()?.0.min(FEE_HISTORY_BLOCKS_MAX);
+    let count = args.next::<U64OrNumber>()?.0.min(FEE_BLOCKS_MAX);
     let newest: BlockNumberOrTag = args.next()?;
     let percentiles: Option<Vec<f64>> = args.optional()?;
     check_percentiles(percentiles.as_deref().unwrap_or_default())?;

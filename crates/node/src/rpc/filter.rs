@@ -172,7 +172,7 @@ fn new_logs(node: &Backend, filter: &Filter, next_block: &mut u64) -> Answer<Vec
         to = to.min(to_block.and_then(|name| name.as_number()).unwrap_or(u64::MAX));
     }
     let found =
-        find(node, LogFilter { from_block: from, to_block: to, ..convert::log_filter(filter)? })?;
+        find(node, &LogFilter { from_block: from, to_block: to, ..convert::log_filter(filter)? })?;
     *next_block = (*next_block).max(last + 1);
     Ok(found)
 }
@@ -195,13 +195,13 @@ fn search(node: &Backend, filter: &Filter) -> Answer<Vec<Log>> {
             (from, to.min(head))
         }
     };
-    find(node, LogFilter { from_block, to_block, ..wanted })
+    find(node, &LogFilter { from_block, to_block, ..wanted })
 }
 
-fn find(node: &Backend, filter: LogFilter) -> Answer<Vec<Log>> {
+fn find(node: &Backend, filter: &LogFilter) -> Answer<Vec<Log>> {
     if filter.from_block > filter.to_block {
         return Ok(Vec::new());
     }
-    let found = node.chain.logs(&filter).map_err(error::chain)?;
+    let found = node.chain.logs(filter).map_err(error::chain)?;
     Ok(found.into_iter().map(convert::log).collect())
 }

@@ -13,7 +13,8 @@ use super::{args::Args, backend::Backend, convert, error};
 
 type Answer<T> = Result<T, ErrorObjectOwned>;
 
-/// Most headers between a block and the descendant whose certificate finalises it.
+/// Most headers from a block to the descendant whose certificate finalises it, both included: what
+/// `og-light` accepts.
 const CERTIFICATE_HEADERS_MAX: u64 = 1_024;
 
 pub(super) fn chain_id(node: &Backend, _: &mut Args<'_>) -> Answer<U64> {

@@ -137,7 +137,7 @@ pub(super) fn storage(node: &Backend, args: &mut Args<'_>) -> Answer<B256> {
     let address: Address = args.next()?;
     let slot: Slot = args.next()?;
     let at = node.state_at(args.optional()?)?;
-    node.chain.storage(address, slot.word(), at).map(B256::from).map_err(error::chain)
+    node.chain.storage(address, slot.word(), at).map_err(error::chain)
 }
 
 pub(super) fn transaction_count(node: &Backend, args: &mut Args<'_>) -> Answer<U64> {

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Instant};
 
 use alloy_primitives::{Address, B256, Bytes};
 use og_chain::{
-    At, Chain, ProposeRequest, block_hash, check_timestamp, decode_block, encode_block,
+    At, Chain, ProposeRequest, block_hash, body_matches_header, check_timestamp, decode_block,
+    encode_block,
 };
 use og_consensus::{Application, Block, Cancel, Context, Digest};
 use tokio_util::sync::CancellationToken;
@@ -140,7 +141,13 @@ impl Application for ConsensusSeal {
 
     fn parent_of(&self, digest: Digest, body: &[u8]) -> Option<Digest> {
         let block = decode_block(body).ok()?;
-        (block_hash(&block.header) == digest).then_some(block.header.parent_hash.0)
+        // A right header with a wrong body would sit in the place of the right block.
+        let is_it = block_hash(&block.header) == digest && body_matches_header(&block);
+        is_it.then_some(block.header.parent_hash.0)
+    }
+
+    fn is_halted(&self) -> bool {
+        self.shutdown.is_cancelled()
     }
 
     fn import(&self, digest: Digest, body: &[u8]) -> bool {

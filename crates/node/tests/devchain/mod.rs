@@ -11,6 +11,7 @@ use alloy_network::TxSignerSync as _;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, address, hex};
 use alloy_signer_local::PrivateKeySigner;
 use og_chain::{Genesis, GenesisAccount, Storage};
+use og_contracts::genesis::{GenesisParams, base_alloc};
 use og_node::{Clock, ManualClock, Node, NodeConfig, NodeHandle, Seal};
 use serde_json::{Value, json};
 use soketto::handshake::{Client, ServerResponse};
@@ -39,6 +40,8 @@ pub fn coin(n: u64) -> U256 {
 
 pub fn genesis() -> Genesis {
     let mut genesis = Genesis::new(CHAIN_ID, GENESIS_S);
+    // The tokens and tools that official clients look for at their own addresses.
+    genesis.alloc = base_alloc(&GenesisParams::new(key(3).address(), GENESIS_S)).unwrap();
     for n in 0..4 {
         let account = GenesisAccount { balance: coin(100), ..GenesisAccount::default() };
         genesis.alloc.insert(key(n).address(), account);

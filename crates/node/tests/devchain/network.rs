@@ -1,12 +1,12 @@
 //! A network of four validators in one process, over real connections on loopback.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use og_chain::{Genesis, Storage};
 use og_consensus::{Timing, ValidatorKeys, reserve_loopback};
 use og_light::ValidatorSet;
 use og_node::{
-    Clock as _, Mempool, Node, NodeConfig, NodeHandle, Seal, SystemClock, Validator, mempool_for,
+    Clock, Mempool, Node, NodeConfig, NodeHandle, Seal, SystemClock, Validator, mempool_for,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -22,17 +22,23 @@ pub struct Network {
     pub set: ValidatorSet,
     addresses: Vec<SocketAddr>,
     mempool: Mempool,
+    clock: Arc<dyn Clock>,
 }
 
 impl Network {
     pub fn new() -> Self {
+        Self::at(Arc::new(SystemClock))
+    }
+
+    /// A network whose validators all look at `clock`.
+    pub fn at(clock: Arc<dyn Clock>) -> Self {
         let keys: Vec<_> =
             (0..VALIDATORS).map(|index| ValidatorKeys::from_seed(&[7; 32], index)).collect();
         let set = ValidatorSet::new(keys.iter().map(ValidatorKeys::validator).collect()).unwrap();
-        let genesis = Genesis { timestamp: SystemClock.now_s(), ..genesis() };
+        let genesis = Genesis { timestamp: clock.now_s(), ..genesis() };
         let mempool = mempool_for(&genesis);
         let addresses = reserve_loopback(keys.len()).unwrap();
-        Self { folder: tempfile::tempdir().unwrap(), genesis, keys, set, addresses, mempool }
+        Self { folder: tempfile::tempdir().unwrap(), genesis, keys, set, addresses, mempool, clock }
     }
 
     pub async fn start(&self, index: usize) -> NodeHandle {
@@ -50,6 +56,7 @@ impl Network {
         let seal = Seal::Consensus(Box::new(validator));
         let config = NodeConfig {
             mempool: self.mempool.clone(),
+            clock: self.clock.clone(),
             ..NodeConfig::new(self.genesis.clone(), storage, seal)
         };
         Node::start(config, CancellationToken::new()).await.unwrap()

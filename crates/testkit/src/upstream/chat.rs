@@ -13,12 +13,15 @@ const ARGUMENT_FRAGMENT: usize = 8;
 pub(super) fn chat(body: &Value) -> Result<Reply, Response> {
     let messages = checked_messages(body)?;
     let answer = answer(body, messages);
-    let prompt: u64 = messages.iter().map(|message| count_tokens(&content_text(&message["content"]))).sum();
+    let prompt: u64 =
+        messages.iter().map(|message| count_tokens(&content_text(&message["content"]))).sum();
     let usage = usage(prompt, answer.completion_tokens());
-    let head = |object: &str| json!({
-        "id": "chatcmpl-mock", "object": object, "created": CREATED, "model": body["model"],
-        "system_fingerprint": "fp_mock",
-    });
+    let head = |object: &str| {
+        json!({
+            "id": "chatcmpl-mock", "object": object, "created": CREATED, "model": body["model"],
+            "system_fingerprint": "fp_mock",
+        })
+    };
     if body["stream"] == true {
         let mut events = chunks(&answer, &head("chat.completion.chunk"));
         if body["stream_options"]["include_usage"] == true {
@@ -56,10 +59,12 @@ pub(super) fn completion(body: &Value) -> Result<Reply, Response> {
     let usage = usage(count_tokens(prompt), answer.completion_tokens());
     let finish_reason = answer.finish_reason();
     let Answer::Text { text, .. } = answer else { return Err(invalid(None, "no text")) };
-    let object = |text: &str, finish_reason: Option<&str>| json!({
-        "id": "cmpl-mock", "object": "text_completion", "created": CREATED, "model": body["model"],
-        "choices": [{"text": text, "index": 0, "logprobs": null, "finish_reason": finish_reason}],
-    });
+    let object = |text: &str, finish_reason: Option<&str>| {
+        json!({
+            "id": "cmpl-mock", "object": "text_completion", "created": CREATED, "model": body["model"],
+            "choices": [{"text": text, "index": 0, "logprobs": null, "finish_reason": finish_reason}],
+        })
+    };
     if body["stream"] == true {
         let mut events: Vec<Value> = words(&text).iter().map(|word| object(word, None)).collect();
         events.push(object("", Some(finish_reason)));
@@ -88,7 +93,8 @@ fn chunks(answer: &Answer, head: &Value) -> Vec<Value> {
     match answer {
         Answer::Text { text, .. } => {
             chunks.push(chunk(json!({"role": "assistant", "content": "", "refusal": null}), None));
-            chunks.extend(words(text).into_iter().map(|word| chunk(json!({"content": word}), None)));
+            chunks
+                .extend(words(text).into_iter().map(|word| chunk(json!({"content": word}), None)));
         }
         Answer::Call { id, name, arguments } => {
             chunks.push(chunk(
@@ -131,7 +137,10 @@ fn checked_messages(body: &Value) -> Result<&[Value], Response> {
         }
         let silent = message["content"].is_null() && message["tool_calls"].is_null();
         if silent {
-            return Err(invalid(Some("messages"), "Invalid value for 'content': expected a string, got null."));
+            return Err(invalid(
+                Some("messages"),
+                "Invalid value for 'content': expected a string, got null.",
+            ));
         }
     }
     Ok(messages)

@@ -12,7 +12,8 @@ async fn post(mock: &MockUpstream, path: &str, body: Value) -> (u16, String) {
 }
 
 async fn chat(mock: &MockUpstream, extra: Value) -> Value {
-    let mut body = json!({"model": MODEL, "messages": [{"role": "user", "content": "one two three"}]});
+    let mut body =
+        json!({"model": MODEL, "messages": [{"role": "user", "content": "one two three"}]});
     body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
     let (status, text) = post(mock, "chat/completions", body).await;
     assert_eq!(status, 200, "{text}");
@@ -96,7 +97,8 @@ async fn tools_structured_output_and_completions() {
     let shaped = chat(&mock, json!({"response_format": format})).await;
     assert_eq!(shaped["choices"][0]["message"]["content"], r#"{"n":1.5}"#);
 
-    let (status, text) = post(&mock, "completions", json!({"model": MODEL, "prompt": "Say ok"})).await;
+    let (status, text) =
+        post(&mock, "completions", json!({"model": MODEL, "prompt": "Say ok"})).await;
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((status, &value["choices"][0]["text"]), (200, &json!("You wrote: Say ok")));
 }
@@ -104,11 +106,15 @@ async fn tools_structured_output_and_completions() {
 #[tokio::test]
 async fn failures_come_by_model_and_by_header() {
     let mock = MockUpstream::start().await.unwrap();
-    let ask = |model: &str, stream: bool| json!({
-        "model": model, "stream": stream, "stream_options": {"include_usage": true},
-        "messages": [{"role": "user", "content": "a b c d e f"}],
-    });
-    for (model, status) in [("mock-500", 500), ("mock-503", 503), ("mock-429", 429), ("mock-401", 401)] {
+    let ask = |model: &str, stream: bool| {
+        json!({
+            "model": model, "stream": stream, "stream_options": {"include_usage": true},
+            "messages": [{"role": "user", "content": "a b c d e f"}],
+        })
+    };
+    for (model, status) in
+        [("mock-500", 500), ("mock-503", 503), ("mock-429", 429), ("mock-401", 401)]
+    {
         let (got, text) = post(&mock, "chat/completions", ask(model, false)).await;
         assert_eq!(got, status);
         assert!(serde_json::from_str::<Value>(&text).unwrap()["error"]["message"].is_string());
@@ -126,7 +132,11 @@ async fn failures_come_by_model_and_by_header() {
         assert!(cut.text().await.is_err(), "the body must break");
     }
     let (_, text) = post(&mock, "chat/completions", ask("mock-malformed", true)).await;
-    assert!(text.lines().filter_map(|l| l.strip_prefix("data: ")).any(|d| d != "[DONE]" && serde_json::from_str::<Value>(d).is_err()));
+    assert!(
+        text.lines()
+            .filter_map(|l| l.strip_prefix("data: "))
+            .any(|d| d != "[DONE]" && serde_json::from_str::<Value>(d).is_err())
+    );
     let (_, text) = post(&mock, "chat/completions", ask("mock-no-done", true)).await;
     assert!(!text.contains("[DONE]") && !text.contains("finish_reason\":\"stop"));
     let by_header = reqwest::Client::new()
@@ -136,7 +146,10 @@ async fn failures_come_by_model_and_by_header() {
         .send()
         .await
         .unwrap();
-    assert_eq!((by_header.status().as_u16(), by_header.headers()["retry-after"].to_str().unwrap()), (429, "1"));
+    assert_eq!(
+        (by_header.status().as_u16(), by_header.headers()["retry-after"].to_str().unwrap()),
+        (429, "1")
+    );
     let never = reqwest::Client::new()
         .post(format!("{}/chat/completions", mock.url()))
         .json(&ask("mock-timeout", false))

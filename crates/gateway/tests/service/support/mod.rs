@@ -290,6 +290,7 @@ pub fn config(upstream: String, data_dir: PathBuf) -> Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         public_url: None,
         data_dir,
+        owner: Some(Address::repeat_byte(0x0e)),
         verification: VerificationChain {
             chain_id: 10_740,
             genesis_hash: B256::repeat_byte(9),
