@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use og_client::NetworkFile;
 use og_client::network::{Contracts, Trust};
 use og_light::{Validator, ValidatorSet};
+use og_receipt::verify::name;
 use og_receipt::{Outcome, Receipt, Report, TrustAnchors, Verdict, bundle};
 use serde::Deserialize;
 use serde_json::json;
@@ -126,7 +127,11 @@ pub(crate) fn show(report: &Report, ui: &Ui) -> Result<()> {
                 Outcome::Failed => ui.mark(false),
                 Outcome::NotProven => "·".to_owned(),
             };
-            vec![mark, check.name.to_owned(), check.detail.clone()]
+            let found = match check.detail.as_str() {
+                "" => name::meaning(check.name),
+                detail => detail,
+            };
+            vec![mark, check.name.to_owned(), found.to_owned()]
         })
         .collect();
     ui.table(&["", "check", "found"], &rows);

@@ -21,52 +21,70 @@ use crate::bundle::{Bundle, ChainProof, SettlementProof};
 use crate::payment::Payment;
 use crate::{Claims, Receipt, SettlementMode, TruthLevel};
 
-/// Names of the checks.
+/// Names of the checks, and what each one shows when it passes.
 pub mod name {
-    /// The bytes are a bundle of the current version.
-    pub const BUNDLE_FORMAT: &str = "bundle.format";
-    /// The receipt is well-formed.
-    pub const RECEIPT_FORMAT: &str = "receipt.format";
-    /// The total follows from usage and prices, and the times fit together.
-    pub const RECEIPT_TERMS: &str = "receipt.terms";
-    /// The truth level is one that a bundle can bear out.
-    pub const RECEIPT_TRUTH: &str = "receipt.truth";
-    /// The verifier has trust anchors.
-    pub const TRUST_ANCHORS: &str = "trust.anchors";
-    /// The receipt is for the chain and registry that the verifier trusts.
-    pub const RECEIPT_CHAIN: &str = "receipt.chain";
-    /// The evidence is genuine at its own time and binds the signing key and the TLS certificate.
-    pub const EVIDENCE_DOCUMENT: &str = "evidence.document";
-    /// The evidence binds a receipt key.
-    pub const EVIDENCE_KEYS: &str = "evidence.keys";
-    /// The receipt names the enclave that the evidence is about, simulated or not.
-    pub const RECEIPT_ENCLAVE: &str = "receipt.enclave";
-    /// The receipt is signed with the attested receipt key.
-    pub const RECEIPT_SIGNATURE: &str = "receipt.signature";
-    /// The legacy statement is signed with the attested RSA key.
-    pub const LEAF_SIGNATURE: &str = "leaf.signature";
-    /// The bundle has the parts that the receipt's mode calls for.
-    pub const BUNDLE_PARTS: &str = "bundle.parts";
-    /// A quorum of the trusted validators finalised the block.
-    pub const FINALITY: &str = "finality";
-    /// The registry's account is in the block's state.
-    pub const REGISTRY_ACCOUNT: &str = "registry.account";
-    /// The registry holds this record of the enclave.
-    pub const REGISTRY_RECORD: &str = "registry.record";
-    /// The record says what the evidence and the receipt say.
-    pub const REGISTRY_IDENTITY: &str = "registry.identity";
-    /// The evidence was made for this registration.
-    pub const REGISTRY_NONCE: &str = "registry.nonce";
-    /// The registration happened when the evidence was fresh.
-    pub const REGISTRY_TIME: &str = "registry.time";
-    /// The enclave was in good standing.
-    pub const REGISTRY_STANDING: &str = "registry.standing";
-    /// The relay's log settles this receipt.
-    pub const SETTLEMENT_LOG: &str = "settlement.log";
-    /// The leaf is in the settled batch.
-    pub const SETTLEMENT_INCLUSION: &str = "settlement.inclusion";
-    /// The payment transaction is the one that the receipt speaks of.
-    pub const PAYMENT_REFERENCE: &str = "payment.reference";
+    /// Defines each name once, with its meaning as documentation and as text.
+    macro_rules! names {
+        ($(#[doc = $meaning:literal] $constant:ident = $name:literal;)+) => {
+            $(#[doc = $meaning] pub const $constant: &str = $name;)+
+
+            /// Every name with its meaning, in the order of the checks.
+            pub const MEANINGS: &[(&str, &str)] = &[$(($name, $meaning)),+];
+        };
+    }
+
+    names! {
+        /// The bytes are a bundle of the current version.
+        BUNDLE_FORMAT = "bundle.format";
+        /// The receipt is well-formed.
+        RECEIPT_FORMAT = "receipt.format";
+        /// The total follows from usage and prices, and the times fit together.
+        RECEIPT_TERMS = "receipt.terms";
+        /// The truth level is one that a bundle can bear out.
+        RECEIPT_TRUTH = "receipt.truth";
+        /// The verifier has trust anchors.
+        TRUST_ANCHORS = "trust.anchors";
+        /// The receipt is for the chain and registry that the verifier trusts.
+        RECEIPT_CHAIN = "receipt.chain";
+        /// The evidence is genuine at its own time and binds the signing key and the TLS certificate.
+        EVIDENCE_DOCUMENT = "evidence.document";
+        /// The evidence binds a receipt key.
+        EVIDENCE_KEYS = "evidence.keys";
+        /// The receipt names the enclave that the evidence is about, simulated or not.
+        RECEIPT_ENCLAVE = "receipt.enclave";
+        /// The receipt is signed with the attested receipt key.
+        RECEIPT_SIGNATURE = "receipt.signature";
+        /// The legacy statement is signed with the attested RSA key.
+        LEAF_SIGNATURE = "leaf.signature";
+        /// The bundle has the parts that the receipt's mode calls for.
+        BUNDLE_PARTS = "bundle.parts";
+        /// A quorum of the trusted validators finalised the block.
+        FINALITY = "finality";
+        /// The registry's account is in the block's state.
+        REGISTRY_ACCOUNT = "registry.account";
+        /// The registry holds this record of the enclave.
+        REGISTRY_RECORD = "registry.record";
+        /// The record says what the evidence and the receipt say.
+        REGISTRY_IDENTITY = "registry.identity";
+        /// The evidence was made for this registration.
+        REGISTRY_NONCE = "registry.nonce";
+        /// The registration happened when the evidence was fresh.
+        REGISTRY_TIME = "registry.time";
+        /// The enclave was in good standing.
+        REGISTRY_STANDING = "registry.standing";
+        /// The relay's log settles this receipt.
+        SETTLEMENT_LOG = "settlement.log";
+        /// The leaf is in the settled batch.
+        SETTLEMENT_INCLUSION = "settlement.inclusion";
+        /// The payment transaction is the one that the receipt speaks of.
+        PAYMENT_REFERENCE = "payment.reference";
+    }
+
+    /// What the check called `name` shows when it passes; empty for a name that is not one.
+    pub fn meaning(name: &str) -> &'static str {
+        let mut all = MEANINGS.iter();
+        all.find(|(known, _)| *known == name).map_or("", |(_, meaning)| meaning.trim())
+    }
 }
 
 /// How far the clocks of an enclave and of the chain may differ, in seconds.

@@ -291,12 +291,24 @@ enum Reply {
     Events(Vec<Value>),
 }
 
+/// A request that OpenAI would refuse.
+struct Refusal {
+    param: Option<&'static str>,
+    message: String,
+}
+
+impl Refusal {
+    fn new(param: Option<&'static str>, message: impl Into<String>) -> Self {
+        Self { param, message: message.into() }
+    }
+}
+
 async fn serve(
     path: &str,
     shared: &Shared,
     headers: &HeaderMap,
     raw: Bytes,
-    reply: fn(&Value) -> Result<Reply, Response>,
+    reply: fn(&Value) -> Result<Reply, Refusal>,
 ) -> Response {
     if !shared.authorised(headers) {
         return bad_key();
@@ -318,7 +330,7 @@ async fn serve(
     }
     match reply(&body) {
         Ok(reply) => send(reply, Failure::of(headers, &model)).await,
-        Err(refusal) => refusal,
+        Err(refusal) => invalid(refusal.param, &refusal.message),
     }
 }
 

@@ -1,16 +1,15 @@
 //! The wire form of answers: objects and chunks.
 
-use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, answer, content_text, count_tokens, limited, words};
-use super::{CREATED, Reply, invalid};
+use super::{CREATED, Refusal, Reply};
 
 /// Bytes of a tool's arguments in one fragment.
 const ARGUMENT_FRAGMENT: usize = 8;
 
 /// Answers `/v1/chat/completions`.
-pub(super) fn chat(body: &Value) -> Result<Reply, Response> {
+pub(super) fn chat(body: &Value) -> Result<Reply, Refusal> {
     let messages = checked_messages(body)?;
     let answer = answer(body, messages);
     let prompt: u64 =
@@ -51,14 +50,14 @@ pub(super) fn chat(body: &Value) -> Result<Reply, Response> {
 }
 
 /// Answers `/v1/completions`.
-pub(super) fn completion(body: &Value) -> Result<Reply, Response> {
+pub(super) fn completion(body: &Value) -> Result<Reply, Refusal> {
     let Some(prompt) = body["prompt"].as_str() else {
-        return Err(invalid(Some("prompt"), "you must provide a prompt"));
+        return Err(Refusal::new(Some("prompt"), "you must provide a prompt"));
     };
     let answer = limited(&format!("You wrote: {prompt}"), body);
     let usage = usage(count_tokens(prompt), answer.completion_tokens());
     let finish_reason = answer.finish_reason();
-    let Answer::Text { text, .. } = answer else { return Err(invalid(None, "no text")) };
+    let Answer::Text { text, .. } = answer else { return Err(Refusal::new(None, "no text")) };
     let object = |text: &str, finish_reason: Option<&str>| {
         json!({
             "id": "cmpl-mock", "object": "text_completion", "created": CREATED, "model": body["model"],
@@ -124,20 +123,20 @@ fn usage(prompt: u64, completion: u64) -> Value {
     })
 }
 
-fn checked_messages(body: &Value) -> Result<&[Value], Response> {
+fn checked_messages(body: &Value) -> Result<&[Value], Refusal> {
     let messages = body["messages"].as_array().filter(|messages| !messages.is_empty());
     let Some(messages) = messages else {
-        return Err(invalid(Some("messages"), "Missing required parameter: 'messages'."));
+        return Err(Refusal::new(Some("messages"), "Missing required parameter: 'messages'."));
     };
     let known = ["system", "developer", "user", "assistant", "tool", "function"];
     for message in messages {
         let role = message["role"].as_str().unwrap_or_default();
         if !known.contains(&role) {
-            return Err(invalid(Some("messages"), &format!("Invalid value: '{role}'.")));
+            return Err(Refusal::new(Some("messages"), format!("Invalid value: '{role}'.")));
         }
         let silent = message["content"].is_null() && message["tool_calls"].is_null();
         if silent {
-            return Err(invalid(
+            return Err(Refusal::new(
                 Some("messages"),
                 "Invalid value for 'content': expected a string, got null.",
             ));
