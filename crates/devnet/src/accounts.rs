@@ -1,4 +1,7 @@
-//! The accounts of a devnet: play money behind published keys.
+//! The accounts of a devnet: play money behind keys that each network draws anew.
+//!
+//! Devnet signatures name chain id 8453 and the real token addresses, so a key that stood in this source would make
+//! them valid, and worth stealing, on the real chain. Keys derive from the network's random seed instead.
 
 use alloy_primitives::{Address, B256, keccak256};
 use alloy_signer_local::PrivateKeySigner;
@@ -17,12 +20,13 @@ pub struct DevAccount {
 }
 
 impl DevAccount {
-    /// Derives the account from its name alone, so that scripts can rely on it.
+    /// Derives the account from the network's seed and its name.
     ///
     /// # Errors
     /// Never in practice: a hash that is no secp256k1 key has not been found.
-    pub fn named(name: &'static str) -> Result<Self> {
-        let key = keccak256(format!("OpenGradient devnet account: {name}"));
+    pub fn derive(seed: B256, name: &'static str) -> Result<Self> {
+        let key =
+            keccak256([b"OpenGradient devnet account", seed.as_slice(), name.as_bytes()].concat());
         let signer = PrivateKeySigner::from_bytes(&key).context("deriving a devnet account")?;
         Ok(Self { name, signer })
     }
@@ -32,7 +36,7 @@ impl DevAccount {
         self.signer.address()
     }
 
-    /// Its private key, published on purpose.
+    /// Its private key. Users' keys stand in the network file on purpose.
     pub fn private_key(&self) -> B256 {
         self.signer.to_bytes()
     }
@@ -59,15 +63,15 @@ impl ServiceAccounts {
     /// Derives all of them.
     ///
     /// # Errors
-    /// As [`DevAccount::named`].
-    pub fn derive() -> Result<Self> {
+    /// As [`DevAccount::derive`].
+    pub fn derive(seed: B256) -> Result<Self> {
         Ok(Self {
-            admin: DevAccount::named("admin")?,
-            operator: DevAccount::named("operator")?,
-            facilitator: DevAccount::named("facilitator")?,
-            anchor: DevAccount::named("anchor")?,
-            heartbeat: DevAccount::named("heartbeat")?,
-            payee: DevAccount::named("payee")?,
+            admin: DevAccount::derive(seed, "admin")?,
+            operator: DevAccount::derive(seed, "operator")?,
+            facilitator: DevAccount::derive(seed, "facilitator")?,
+            anchor: DevAccount::derive(seed, "anchor")?,
+            heartbeat: DevAccount::derive(seed, "heartbeat")?,
+            payee: DevAccount::derive(seed, "payee")?,
         })
     }
 }
@@ -75,9 +79,9 @@ impl ServiceAccounts {
 /// Derives the users' accounts.
 ///
 /// # Errors
-/// As [`DevAccount::named`].
-pub fn users() -> Result<Vec<DevAccount>> {
-    USERS.iter().map(|name| DevAccount::named(name)).collect()
+/// As [`DevAccount::derive`].
+pub fn users(seed: B256) -> Result<Vec<DevAccount>> {
+    USERS.iter().map(|name| DevAccount::derive(seed, name)).collect()
 }
 
 #[cfg(test)]
@@ -87,10 +91,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accounts_are_distinct_and_stable() {
-        let services = ServiceAccounts::derive().unwrap();
-        let mut addresses: BTreeSet<Address> =
-            users().unwrap().iter().map(DevAccount::address).collect();
+    fn accounts_are_distinct_and_follow_the_seed() {
+        let seed = B256::repeat_byte(7);
+        let services = ServiceAccounts::derive(seed).unwrap();
+        let users = users(seed).unwrap();
+        let mut addresses: BTreeSet<Address> = users.iter().map(DevAccount::address).collect();
         for account in [
             &services.admin,
             &services.operator,
@@ -102,9 +107,8 @@ mod tests {
             addresses.insert(account.address());
         }
         assert_eq!(addresses.len(), USERS.len() + 6);
-        assert_eq!(
-            DevAccount::named("alice").unwrap().private_key(),
-            keccak256("OpenGradient devnet account: alice")
-        );
+        let key = |seed| DevAccount::derive(seed, "alice").unwrap().private_key();
+        assert_eq!(key(seed), key(seed));
+        assert_ne!(key(seed), key(B256::repeat_byte(8)));
     }
 }

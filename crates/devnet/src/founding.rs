@@ -14,7 +14,7 @@ use og_light::ValidatorSet;
 use og_primitives::networks::{BASE_CHAIN_ID, OPENGRADIENT_CHAIN_ID};
 use serde::{Deserialize, Serialize};
 
-use crate::accounts::{ServiceAccounts, users};
+use crate::accounts::{DevAccount, ServiceAccounts, users};
 
 /// The image whose (simulated) measurement the registry approves from block 0 on.
 pub(crate) const GATEWAY_IMAGE: &str = "og-gateway";
@@ -22,12 +22,14 @@ pub(crate) const GATEWAY_IMAGE: &str = "og-gateway";
 /// File in the data directory.
 const FILE: &str = "founding.json";
 
-/// Native coin of every account, in wei: gas for a long life.
-const NATIVE: u128 = 1_000_000 * 10_u128.pow(18);
-/// OPG of every user, in base units.
-const USER_OPG: u128 = 1_000 * 10_u128.pow(18);
-/// USDC of every user, in base units.
-const USER_USDC: u64 = 1_000 * 10_u64.pow(6);
+/// Native coin of a published account on each chain, in wei.
+const USER_NATIVE: u128 = 100 * 10_u128.pow(18);
+/// OPG of a published account, in base units.
+const USER_OPG: u128 = 10_000 * 10_u128.pow(18);
+/// USDC of a published account, in base units.
+const USER_USDC: u64 = 10_000 * 10_u64.pow(6);
+/// Native coin of a service, in wei: gas for a long life.
+const SERVICE_NATIVE: u128 = 1_000_000 * 10_u128.pow(18);
 
 /// What cannot be derived again.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -37,7 +39,7 @@ pub(crate) struct Founding {
     pub(crate) timestamp: u64,
     /// How many validators there are.
     pub(crate) validators: u8,
-    /// The validators' secrets derive from it.
+    /// All secrets derive from it: validators', services' and users'.
     pub(crate) seed: B256,
 }
 
@@ -73,6 +75,13 @@ impl Founding {
     pub(crate) fn validator_set(&self) -> Result<ValidatorSet> {
         let validators = self.keys().iter().map(ValidatorKeys::validator).collect();
         ValidatorSet::new(validators).context("the validators' public keys")
+    }
+
+    /// The accounts whose keys the network file gives out: the users, then the operator, who registers enclaves.
+    pub(crate) fn published_accounts(&self) -> Result<Vec<DevAccount>> {
+        let mut accounts = users(self.seed)?;
+        accounts.push(ServiceAccounts::derive(self.seed)?.operator);
+        Ok(accounts)
     }
 
     /// Block 0 of the OpenGradient chain.

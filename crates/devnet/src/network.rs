@@ -23,13 +23,13 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::accounts::{DevAccount, ServiceAccounts, users};
+use crate::accounts::{DevAccount, ServiceAccounts};
 use crate::bridge::Bridge;
 use crate::chains::Chains;
 use crate::enclave::Operator;
 use crate::founding::{Founding, GATEWAY_IMAGE};
+use crate::models;
 use crate::options::{Options, Progress, Service, Watcher};
-use crate::{founding, models};
 
 /// How long payments and evidence of earlier enclaves may take to settle at a start.
 const EARLIER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -58,7 +58,7 @@ impl Devnet {
         let guard = shutdown.clone().drop_guard();
         let begun = Instant::now();
         let founding = Founding::open(&options.data_dir, options.validators, now_secs())?;
-        let services = ServiceAccounts::derive()?;
+        let services = ServiceAccounts::derive(founding.seed)?;
 
         let engine = options.local_model.then(|| {
             let (cache, watcher) = (options.cache_dir.clone(), Arc::clone(&options.watcher));
@@ -118,7 +118,7 @@ impl Devnet {
             store: http_endpoint(store_addr),
             trust: trust(&founding, genesis_hash)?,
             models: names,
-            accounts: published_accounts(&services)?,
+            accounts: published_accounts(&founding)?,
         };
         (options.watcher)(Progress::Ready { after_ms: millis(begun.elapsed()) });
         guard.disarm();
@@ -319,7 +319,7 @@ fn contracts() -> Contracts {
     }
 }
 
-fn trust(founding: &founding::Founding, genesis_hash: alloy_primitives::B256) -> Result<Trust> {
+fn trust(founding: &Founding, genesis_hash: alloy_primitives::B256) -> Result<Trust> {
     let validators = founding.validator_set()?;
     let roots = founding.opengradient()?.trusted_roots;
     Ok(Trust {
@@ -332,10 +332,8 @@ fn trust(founding: &founding::Founding, genesis_hash: alloy_primitives::B256) ->
     })
 }
 
-/// The users, then the operator, who registers enclaves.
-fn published_accounts(services: &ServiceAccounts) -> Result<Vec<Account>> {
-    let mut accounts = users()?;
-    accounts.push(services.operator.clone());
+fn published_accounts(founding: &Founding) -> Result<Vec<Account>> {
+    let accounts = founding.published_accounts()?;
     Ok(accounts
         .iter()
         .map(|account| Account {

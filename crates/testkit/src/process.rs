@@ -142,6 +142,8 @@ impl OgDevOptions {
             File::options().create(true).append(true).open(&log).context("opening the log")?;
         let mut command = Command::new(&self.binary);
         command
+            // Tests share a small machine: threads that wait for each other on busy cores only burn time.
+            .env("RAYON_NUM_THREADS", "1")
             .args(["dev", "--ports", "auto", "--ready-file"])
             .arg(&ready_file)
             .arg("--data-dir")

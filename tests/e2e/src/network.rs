@@ -57,13 +57,13 @@ impl Network {
     ///
     /// # Errors
     /// When it does not stop or start.
-    pub async fn restart(self, kill: bool) -> anyhow::Result<Self> {
+    pub fn restart(self, kill: bool) -> anyhow::Result<Self> {
         let Self { og, options, mock, directory } = self;
         let og = tokio::task::block_in_place(|| {
             if kill {
-                og.kill()
+                og.kill();
             } else {
-                og.stop(STOP_WITHIN)?
+                og.stop(STOP_WITHIN)?;
             }
             options.start()
         })?;

@@ -94,7 +94,6 @@ impl Payer {
     }
 
     /// A request to a path of the gateway.
-    #[must_use]
     pub fn post(&self, path: &str) -> RequestBuilder {
         self.http
             .post(format!("{}{path}", self.gateway.endpoint))

@@ -135,7 +135,7 @@ async fn unfit_bodies(payer: &Payer, wrong: &mut Wrong) {
             wrong.check("100 MB", &Reply::read(response).await, &[413]);
         }
         Err(error) => {
-            wrong.unless(error.is_request() || error.is_body(), || format!("100 MB: {error:?}"))
+            wrong.unless(error.is_request() || error.is_body(), || format!("100 MB: {error:?}"));
         }
     }
 }
@@ -196,7 +196,7 @@ async fn invalid_payments(payer: &Payer, wrong: &mut Wrong) {
     };
     cases.extend([
         changed("another nonce", "signature", |p| {
-            p["payload"]["permit2Authorization"]["nonce"] = json!("7")
+            p["payload"]["permit2Authorization"]["nonce"] = json!("7");
         }),
         changed("another owner", "signature", |p| {
             p["payload"]["permit2Authorization"]["from"] =
@@ -209,7 +209,7 @@ async fn invalid_payments(payer: &Payer, wrong: &mut Wrong) {
         changed("a short signature", "", |p| p["payload"]["signature"] = json!("0x1234")),
         changed("no signature", "", |p| p["payload"]["signature"] = json!("0x")),
         changed("a signature of zeroes", "", |p| {
-            p["payload"]["signature"] = json!(format!("0x{}", "00".repeat(65)))
+            p["payload"]["signature"] = json!(format!("0x{}", "00".repeat(65)));
         }),
         changed("no payload", "", |p| p["payload"] = json!({})),
         changed("another scheme", "", |p| p["accepted"]["scheme"] = json!("exact")),

@@ -89,7 +89,7 @@ async fn the_sdk_succeeds_on_its_first_try_after_each_of_five_restarts() {
         before.charged(&reports).await.unwrap();
         let started = network.og().started_in;
         assert!(started < Duration::from_secs(60), "round {round}: {started:?}");
-        network = network.restart(round % 2 == 1).await.unwrap();
+        network = network.restart(round % 2 == 1).unwrap();
     }
     let reports = network.run(client.script("check.py"), &[&payer, mock_model(), "quick"]).unwrap();
     assert_eq!((reports.len(), network.mock.count()), (1, asked + 1));

@@ -4,7 +4,7 @@
 //! whose request broke off does what the documentation says: it asks again with the same payment, and makes a new one
 //! only when it is told that the old one was not and will not be charged.
 //!
-//! `OG_KILLS` and `OG_KILL_REQUESTS` set the size (50 and 200 under the full profile); `OG_SEED` repeats a run.
+//! `OG_KILLS` and `OG_KILL_REQUESTS` set the size (the full suite: 50 and 200); `OG_SEED` repeats a run.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -49,7 +49,7 @@ struct Outcome {
 /// Its length decides its cost.
 fn request(index: u64, stream: bool) -> Value {
     let words: Vec<String> = (0..=index).map(|word| format!("w{word}")).collect();
-    let model = if index % 3 == 0 { "mock-slow" } else { "mock-chat" };
+    let model = if index.is_multiple_of(3) { "mock-slow" } else { "mock-chat" };
     json!({
         "model": model, "stream": stream, "max_tokens": 400,
         "messages": [{"role": "user", "content": words.join(" ")}],
@@ -77,7 +77,7 @@ fn whole(reply: &Reply) -> Option<Value> {
 
 /// Gets one answer, whatever happens to the network meanwhile.
 async fn obtain(index: u64, account: &str, mut devnets: watch::Receiver<Arc<Devnet>>) -> Outcome {
-    let body = request(index, index % 2 == 0);
+    let body = request(index, index.is_multiple_of(2));
     let mut payment: Option<Value> = None;
     let mut payments = 0;
     loop {
@@ -94,13 +94,10 @@ async fn obtain(index: u64, account: &str, mut devnets: watch::Receiver<Arc<Devn
             };
             payer.send(CHAT, &body, &paying).await
         };
-        let reply = match attempt.await {
-            Ok(reply) => reply,
-            Err(_) => {
-                // Killed: go on with the next incarnation (or the same, if the kill is only coming).
-                tokio::time::timeout(Duration::from_secs(2), devnets.changed()).await.ok();
-                continue;
-            }
+        let Ok(reply) = attempt.await else {
+            // Killed: go on with the next incarnation (or the same, if the kill is only coming).
+            tokio::time::timeout(Duration::from_secs(2), devnets.changed()).await.ok();
+            continue;
         };
         if reply.status.is_success() {
             let Some(answer) = whole(&reply) else {
@@ -126,8 +123,8 @@ async fn obtain(index: u64, account: &str, mut devnets: watch::Receiver<Arc<Devn
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answered_request_is_settled_exactly_once() {
-    let kills = number("OG_KILLS", 5);
-    let requests = number("OG_KILL_REQUESTS", 24);
+    let kills = number("OG_KILLS", 12);
+    let requests = number("OG_KILL_REQUESTS", 48);
     let seed = number("OG_SEED", u64::from(std::process::id()));
     println!("OG_SEED={seed} OG_KILLS={kills} OG_KILL_REQUESTS={requests}");
     let mut random = StdRng::seed_from_u64(seed);

@@ -57,8 +57,9 @@ async fn serve(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> SocketAddr
         while let Ok((stream, _)) = listener.accept().await {
             // A client that refuses breaks off here, as it should.
             let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-            let mut buffer = [0; 1024];
-            stream.read(&mut buffer).await.ok();
+            // A request's first bytes are enough to know that the client trusts this server.
+            let mut method = [0; 4];
+            stream.read_exact(&mut method).await.ok();
             let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
             stream.write_all(answer).await.ok();
             stream.shutdown().await.ok();
