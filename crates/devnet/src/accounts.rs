@@ -7,8 +7,11 @@ use alloy_primitives::{Address, B256, keccak256};
 use alloy_signer_local::PrivateKeySigner;
 use anyhow::{Context as _, Result};
 
-/// Users: funded, and listed in the network file.
-pub const USERS: [&str; 3] = ["alice", "bob", "carol"];
+/// Published accounts: funded, and listed in the network file.
+pub const USERS: [&str; 4] = ["alice", "bob", "carol", OPERATOR];
+
+/// The published account that may register enclaves of its own.
+pub const OPERATOR: &str = "operator";
 
 /// One account.
 #[derive(Clone, Debug)]
@@ -47,7 +50,7 @@ impl DevAccount {
 pub struct ServiceAccounts {
     /// Administers the registry and the relay.
     pub admin: DevAccount,
-    /// Owns and registers the gateways (role `TEE_OPERATOR`).
+    /// Owns and registers the network's own gateway (role `TEE_OPERATOR`).
     pub operator: DevAccount,
     /// Settles payments on the payment chain; the `facilitator` that permits name.
     pub facilitator: DevAccount,
@@ -67,7 +70,7 @@ impl ServiceAccounts {
     pub fn derive(seed: B256) -> Result<Self> {
         Ok(Self {
             admin: DevAccount::derive(seed, "admin")?,
-            operator: DevAccount::derive(seed, "operator")?,
+            operator: DevAccount::derive(seed, "gateway-owner")?,
             facilitator: DevAccount::derive(seed, "facilitator")?,
             anchor: DevAccount::derive(seed, "anchor")?,
             heartbeat: DevAccount::derive(seed, "heartbeat")?,

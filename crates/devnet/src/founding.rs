@@ -14,7 +14,7 @@ use og_light::ValidatorSet;
 use og_primitives::networks::{BASE_CHAIN_ID, OPENGRADIENT_CHAIN_ID};
 use serde::{Deserialize, Serialize};
 
-use crate::accounts::{DevAccount, ServiceAccounts, users};
+use crate::accounts::{DevAccount, OPERATOR, ServiceAccounts, users};
 
 /// The image whose (simulated) measurement the registry approves from block 0 on.
 pub(crate) const GATEWAY_IMAGE: &str = "og-gateway";
@@ -77,13 +77,6 @@ impl Founding {
         ValidatorSet::new(validators).context("the validators' public keys")
     }
 
-    /// The accounts whose keys the network file gives out: the users, then the operator, who registers enclaves.
-    pub(crate) fn published_accounts(&self) -> Result<Vec<DevAccount>> {
-        let mut accounts = users(self.seed)?;
-        accounts.push(ServiceAccounts::derive(self.seed)?.operator);
-        Ok(accounts)
-    }
-
     /// Block 0 of the OpenGradient chain.
     pub(crate) fn opengradient(&self) -> Result<Genesis> {
         let params = self.params()?;
@@ -109,26 +102,35 @@ impl Founding {
     }
 
     fn params(&self) -> Result<GenesisParams> {
-        let services = ServiceAccounts::derive()?;
-        let gas_only =
-            |address| Funding { address, native: U256::from(NATIVE), ..Funding::default() };
+        let services = ServiceAccounts::derive(self.seed)?;
+        let gas_only = |account: &DevAccount| Funding {
+            address: account.address(),
+            native: U256::from(SERVICE_NATIVE),
+            ..Funding::default()
+        };
         let mut funding = vec![
-            gas_only(services.admin.address()),
-            gas_only(services.operator.address()),
-            gas_only(services.facilitator.address()),
-            gas_only(services.anchor.address()),
-            gas_only(services.heartbeat.address()),
+            gas_only(&services.admin),
+            gas_only(&services.operator),
+            gas_only(&services.facilitator),
+            gas_only(&services.anchor),
+            gas_only(&services.heartbeat),
         ];
-        for user in users()? {
+        for (index, account) in users(self.seed)?.iter().enumerate() {
             funding.push(Funding {
+                address: account.address(),
+                native: U256::from(USER_NATIVE),
                 opg: U256::from(USER_OPG),
                 usdc: U256::from(USER_USDC),
-                ..gas_only(user.address())
+                // The first one starts as a newcomer does: clients must grant what they need.
+                permit2_allowance: index > 0,
             });
         }
         let measurements = Measurements::of_image(GATEWAY_IMAGE);
         Ok(GenesisParams {
-            operators: vec![services.operator.address()],
+            operators: vec![
+                services.operator.address(),
+                DevAccount::derive(self.seed, OPERATOR)?.address(),
+            ],
             relayers: vec![services.anchor.address()],
             approved_measurements: vec![ApprovedMeasurement {
                 tee_type: og_client::registry::LLM_PROXY,

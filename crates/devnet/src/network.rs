@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::accounts::{DevAccount, ServiceAccounts};
+use crate::accounts::{DevAccount, ServiceAccounts, users};
 use crate::bridge::Bridge;
 use crate::chains::Chains;
 use crate::enclave::Operator;
@@ -333,7 +333,7 @@ fn trust(founding: &Founding, genesis_hash: alloy_primitives::B256) -> Result<Tr
 }
 
 fn published_accounts(founding: &Founding) -> Result<Vec<Account>> {
-    let accounts = founding.published_accounts()?;
+    let accounts = users(founding.seed)?;
     Ok(accounts
         .iter()
         .map(|account| Account {

@@ -44,7 +44,9 @@ async fn the_network_file_tells_the_truth() {
         for rpc in [&chain, &payment] {
             let balance =
                 rpc.call("eth_getBalance", json!([account.address, "latest"])).await.unwrap();
-            assert_eq!(og_testkit::rpc::quantity(&balance).unwrap(), NATIVE, "{who}");
+            let balance = og_testkit::rpc::quantity(&balance).unwrap();
+            // Whoever registered the gateway has paid for gas already.
+            assert!((NATIVE - NATIVE / 100..=NATIVE).contains(&balance), "{who}: {balance}");
         }
         for (token, amount) in [(&contracts.opg, OPG), (&contracts.usdc, USDC)] {
             assert_eq!(
