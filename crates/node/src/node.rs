@@ -1,6 +1,10 @@
 //! Put chain, pool, sealer and RPC together, and take them apart again.
 
-use std::{net::SocketAddr, sync::Arc, thread};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
+    thread,
+};
 
 use alloy_primitives::{Address, Bytes};
 use jsonrpsee::server::ServerHandle;
@@ -152,6 +156,7 @@ impl Node {
                     clock: clock.clone(),
                     beneficiary,
                     shutdown: shutdown.clone(),
+                    halted: AtomicBool::new(false),
                 };
                 let Validator { keys, set, addresses, data_dir, timing } = *validator;
                 let config = og_consensus::Config {

@@ -1,6 +1,12 @@
 //! Answer the questions of consensus out of the chain and the pool.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use alloy_primitives::{Address, B256, Bytes};
 use og_chain::{
@@ -21,8 +27,11 @@ pub(crate) struct ConsensusSeal {
     pub(crate) heads: HeadFeed,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) beneficiary: Address,
-    /// Cancelled when this validator's disk fails: it must not vote on what it could not store.
+    /// Cancelled when the node stops, also by this validator when its disk fails.
     pub(crate) shutdown: CancellationToken,
+    /// Set when this validator's disk fails: it must not vote on what it could not store. An orderly stop is no
+    /// failure, so the shutdown does not tell.
+    pub(crate) halted: AtomicBool,
 }
 
 impl ConsensusSeal {
@@ -128,6 +137,7 @@ impl Application for ConsensusSeal {
         if let Err(error) = finalized {
             // Going on would mean voting on top of blocks that a restart would not find.
             tracing::error!(%error, digest = %B256::from(digest), "finalising failed; stopping");
+            self.halted.store(true, Ordering::SeqCst);
             self.shutdown.cancel();
         }
     }
@@ -147,7 +157,7 @@ impl Application for ConsensusSeal {
     }
 
     fn is_halted(&self) -> bool {
-        self.shutdown.is_cancelled()
+        self.halted.load(Ordering::SeqCst)
     }
 
     fn import(&self, digest: Digest, body: &[u8]) -> bool {
