@@ -32,7 +32,7 @@ use crate::models;
 use crate::options::{Options, Progress, Service, Watcher};
 
 /// How long payments and evidence of earlier enclaves may take to settle at a start.
-const EARLIER_TIMEOUT: Duration = Duration::from_secs(120);
+const EARLIER_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// The most that one answer may cost: 0.1 OPG, or 0.10 USDC, in base units.
 const CAP_OPG: u64 = 100_000_000_000_000_000;
