@@ -12,6 +12,7 @@ use alloy_eips::eip2935::{HISTORY_STORAGE_ADDRESS, HISTORY_STORAGE_CODE};
 use alloy_eips::eip7685::EMPTY_REQUESTS_HASH;
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_rlp::Encodable;
+use og_primitives::domain;
 use revm::bytecode::Bytecode;
 use serde::{Deserialize, Serialize};
 
@@ -29,9 +30,6 @@ pub const GAS_LIMIT: u64 = 60_000_000;
 
 /// Least base fee unless a genesis says otherwise, wei: 0.01 gwei.
 pub const BASE_FEE_FLOOR: u64 = 10_000_000;
-
-/// First item of the hashed configuration: keeps its preimage apart from every other hash of the project.
-const CONFIG_TAG: &[u8] = b"_OG_CHAIN_GENESIS/1";
 
 /// A root under which evidence is accepted by the native verifiers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -93,7 +91,7 @@ impl Genesis {
         roots.sort_unstable();
         roots.dedup();
         let mut payload = Vec::new();
-        CONFIG_TAG.encode(&mut payload);
+        domain::CHAIN_GENESIS.encode(&mut payload);
         self.chain_id.encode(&mut payload);
         self.gas_limit.encode(&mut payload);
         self.base_fee_floor.encode(&mut payload);

@@ -170,8 +170,11 @@ impl NetworkFile {
     }
 }
 
-/// Writes beside the target, syncs, and renames over it.
-fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// Writes a file that only its owner may read, mode 0600: beside the target, synced, then renamed over it.
+///
+/// # Errors
+/// When the folder is missing or the disk refuses; the target is then as it was.
+pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
 

@@ -49,7 +49,7 @@ impl Settlement for Bridge {
     }
 
     async fn settled(&self, payment: PaymentId) -> Result<Settled, SettlementError> {
-        let id = format!("payment-{:x}", payment.0);
+        let id = og_facilitator::payments::job_id(payment);
         let job = self.facilitator.job(&id).await.map_err(|error| refusal(&error))?;
         Ok(job.as_ref().map_or(Settled::Unknown, standing))
     }

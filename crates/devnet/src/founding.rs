@@ -59,7 +59,7 @@ impl Founding {
         let founding = Self { timestamp: now_secs, validators, seed };
         std::fs::create_dir_all(data_dir)
             .with_context(|| format!("creating {}", data_dir.display()))?;
-        write_private(&path, &serde_json::to_vec_pretty(&founding)?)
+        og_client::network::write_private(&path, &serde_json::to_vec_pretty(&founding)?)
             .with_context(|| format!("writing {}", path.display()))?;
         Ok(founding)
     }
@@ -141,18 +141,6 @@ impl Founding {
             ..GenesisParams::new(services.admin.address(), self.timestamp)
         })
     }
-}
-
-fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-
-    let beside = path.with_extension("part");
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)
 }
 
 #[cfg(test)]

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use alloy_primitives::{B256, Bytes, keccak256};
-use alloy_sol_types::SolValue;
+use alloy_primitives::{B256, Bytes};
 use og_contracts::IInferenceSettlementRelay::Leaf;
 use og_contracts::ITEERegistry::getTEEPublicKeyCall;
 use og_primitives::{ReceiptDigest, TeeId};
@@ -37,13 +36,20 @@ pub struct EvidenceItem {
 }
 
 impl EvidenceItem {
+    /// The statement as a receipt carries it.
+    fn statement(&self) -> og_receipt::claims::Leaf {
+        og_receipt::claims::Leaf {
+            tee_id: self.tee_id,
+            input_hash: self.input_hash,
+            output_hash: self.output_hash,
+            timestamp: self.timestamp,
+            signature: self.signature.clone(),
+        }
+    }
+
     /// What the enclave signed.
     pub fn message_hash(&self) -> B256 {
-        let mut bytes = [0_u8; 96];
-        bytes[..32].copy_from_slice(self.input_hash.as_slice());
-        bytes[32..64].copy_from_slice(self.output_hash.as_slice());
-        bytes[88..].copy_from_slice(&self.timestamp.to_be_bytes());
-        keccak256(bytes)
+        self.statement().message_hash()
     }
 
     /// The statement as the relay takes it.
@@ -57,12 +63,9 @@ impl EvidenceItem {
         }
     }
 
-    /// Leaf of the batch's Merkle tree: the double hash of the ABI encoding.
+    /// Leaf of the batch's Merkle tree.
     pub fn leaf_hash(&self) -> B256 {
-        let leaf = self.leaf();
-        let encoded = (leaf.teeId, leaf.inputHash, leaf.outputHash, leaf.signature, leaf.timestamp)
-            .abi_encode_params();
-        keccak256(keccak256(encoded))
+        self.statement().hash()
     }
 
     /// The receipt's digest, or the leaf hash in its place.

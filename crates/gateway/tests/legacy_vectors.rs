@@ -12,7 +12,7 @@ use og_gateway::legacy::canonical::{
 };
 use og_gateway::legacy::json::{Limits, Value, parse};
 use og_gateway::legacy::python::dumps_sorted;
-use og_gateway::legacy::signing::message_hash;
+use og_receipt::claims::message_hash;
 
 const PYTHON: Limits = Limits { python_words: true, ..Limits::REQUEST };
 

@@ -1,6 +1,7 @@
 //! Put chain, pool, sealer and RPC together, and take them apart again.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::{Arc, atomic::AtomicBool},
     thread,
@@ -11,7 +12,7 @@ use jsonrpsee::server::ServerHandle;
 use og_chain::{Chain, Genesis, Storage};
 use og_consensus::Timing;
 use og_pool::Limits;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -113,6 +114,7 @@ impl Node {
             Seal::Consensus(validator) => public_keys(&validator.set),
         };
 
+        let (in_use, released) = mpsc::channel(1);
         let (rpc_addr, server) = match rpc {
             None => (None, None),
             Some(rpc) => {
@@ -125,6 +127,7 @@ impl Node {
                     validators,
                     workers: Semaphore::new(rpc.workers.max(1)),
                     shutdown: shutdown.clone(),
+                    in_use,
                 };
                 let (address, server) = rpc::serve(&rpc, Arc::new(backend))
                     .await
@@ -187,6 +190,7 @@ impl Node {
             heads,
             shutdown,
             server,
+            released,
             sealer: Some(sealer),
         })
     }
@@ -212,6 +216,8 @@ pub struct NodeHandle {
     heads: HeadFeed,
     shutdown: CancellationToken,
     server: Option<ServerHandle>,
+    /// Closes when the last request and subscription have let go of the chain.
+    released: mpsc::Receiver<Infallible>,
     sealer: Option<Sealer>,
 }
 
@@ -291,6 +297,8 @@ impl NodeHandle {
             .map_err(|_| Error::Panicked("stopping the sealer"))??;
         }
         self.chain = None;
+        // A connection that is closed may still have a subscription or a read that is only now learning of it.
+        let None = self.released.recv().await;
         Ok(())
     }
 }

@@ -31,6 +31,9 @@ pub const REGISTRATION: &[u8] = b"_OG_REGISTRATION_BIND";
 /// Prefix of the hash that identifies a payment (the nonce that it consumes).
 pub const PAYMENT_ID: &[u8] = b"_OG_PAYMENT_ID";
 
+/// First item of the configuration whose hash a genesis header carries.
+pub const CHAIN_GENESIS: &[u8] = b"_OG_CHAIN_GENESIS/1";
+
 /// All of them; a new domain is added here in the same commit.
 pub const ALL: &[&[u8]] = &[
     CONSENSUS,
@@ -42,6 +45,7 @@ pub const ALL: &[&[u8]] = &[
     RESPONSE_JSON,
     REGISTRATION,
     PAYMENT_ID,
+    CHAIN_GENESIS,
 ];
 
 #[cfg(test)]

@@ -222,10 +222,16 @@ impl UnitPrices {
     }
 }
 
+/// What the legacy signature of an inference covers: Keccak-256 of input hash, output hash and timestamp (Unix
+/// seconds), 32 bytes each.
+pub fn message_hash(input_hash: B256, output_hash: B256, timestamp: u64) -> B256 {
+    keccak256((input_hash, output_hash, U256::from(timestamp)).abi_encode())
+}
+
 impl Leaf {
-    /// What the legacy signature covers: Keccak-256 of input hash, output hash and timestamp, 32 bytes each.
+    /// What the legacy signature covers; see [`message_hash`].
     pub fn message_hash(&self) -> B256 {
-        keccak256((self.input_hash, self.output_hash, U256::from(self.timestamp)).abi_encode())
+        message_hash(self.input_hash, self.output_hash, self.timestamp)
     }
 
     /// The leaf of the StandardMerkleTree: Keccak-256 of Keccak-256 of the ABI encoding of (tee id, input hash,

@@ -12,7 +12,7 @@ use og_gateway::legacy::canonical::{
     ToolCall, chat_subset, completion_subset, output_hash, request_hash,
 };
 use og_gateway::legacy::json::{Limits, parse};
-use og_gateway::legacy::signing::message_hash;
+use og_receipt::claims::message_hash;
 use og_receipt::digest::{self, StreamDigest};
 use og_receipt::{Receipt, ResponseForm, SettlementMode, TruthLevel};
 use serde_json::Value;

@@ -1,12 +1,12 @@
 //! What every method works on.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use alloy_eips::{BlockId, BlockNumberOrTag};
 use alloy_primitives::{Address, B256, Bytes};
 use jsonrpsee::types::ErrorObjectOwned;
 use og_chain::{At, Chain, ExecutedBlock};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{error, filter::Filters};
@@ -24,6 +24,9 @@ pub(crate) struct Backend {
     /// Bounds how many requests occupy threads at once.
     pub(crate) workers: Semaphore,
     pub(crate) shutdown: CancellationToken,
+    /// Dropped after all of the above: tells [`crate::NodeHandle::stop`] that no request holds the storage.
+    #[expect(dead_code, reason = "it is held, never sent on")]
+    pub(crate) in_use: mpsc::Sender<Infallible>,
 }
 
 impl Backend {
