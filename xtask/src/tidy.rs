@@ -17,11 +17,13 @@ const FLOORS: &[(&str, u8)] = &[
     ("og-primitives", 0),
     ("og-receipt", 0),
     ("og-x402", 0),
+    ("og-zkml", 0),
     ("og-chain", 1),
     ("og-consensus", 1),
     ("og-infer", 1),
     ("og-meter", 1),
     ("og-pool", 1),
+    ("og-prove", 1),
     ("og-blob", 2),
     ("og-client", 2),
     ("og-facilitator", 2),
@@ -197,7 +199,8 @@ fn inv_04_verifiers_link_no_provers(graph: &Graph) -> Vec<String> {
             || EFFECTS.contains(&name)
             || Graph::floor(name).is_some_and(|floor| floor > 0)
     };
-    closure_findings(graph, "INV-04", "og-receipt", foreign)
+    let verifiers = ["og-receipt", "og-zkml"];
+    verifiers.iter().flat_map(|from| closure_findings(graph, "INV-04", from, foreign)).collect()
 }
 
 /// INV-05: the enclave's trusted computing base holds neither chain nor consensus.

@@ -24,7 +24,9 @@ Examples:
   og dev --ready-file devnet.json               a network on this machine, until Ctrl-C
   og chat --devnet devnet.json \"Why is the sky blue?\"
   og chat --devnet devnet.json --receipt sky.ogp \"Why is the sky blue?\"
-  og verify --offline --devnet devnet.json sky.ogp";
+  og verify --offline --devnet devnet.json sky.ogp
+  og prove --model mlp.onnx --input digit.json --input-range 0..1 --out digit.ogz
+  og verify digit.ogz";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -34,8 +36,12 @@ pub(crate) enum Command {
     Demo(DemoOptions),
     /// Ask a model: find a gateway, pay it, verify its answer, then print it.
     Chat(ChatOptions),
-    /// Check a receipt or a bundle. Exit code 0 verified, 1 rejected, 2 unreadable, 3 no trust anchor.
+    /// Check a bundle, a receipt or a proof. Exit code 0 verified, 1 rejected, 2 unreadable, 3 no trust anchor.
     Verify(VerifyOptions),
+    /// Turn an ONNX file into a model of integers whose inferences can be proved.
+    Model(ModelOptions),
+    /// Prove one inference of a model.
+    Prove(ProveOptions),
     /// List, show or register enclaves.
     Tee(TeeOptions),
     /// Show balances, or make a key.
@@ -119,7 +125,9 @@ Exit code: 0 verified · 1 rejected (the failed check is named) · 2 unreadable 
 
 Examples:
   og verify --devnet devnet.json sky.ogp
-  og verify --offline --trust anchors.json --json sky.ogp")]
+  og verify --offline --trust anchors.json --json sky.ogp
+  og verify --model mlp.qir digit.ogz
+  og verify --model-id 0x5f0c… digit.ogz")]
 pub(crate) struct VerifyOptions {
     /// Touch no network. Today every check is offline; the flag states the intent.
     #[arg(long)]
@@ -130,8 +138,86 @@ pub(crate) struct VerifyOptions {
     /// Take the trust anchors of this file: the `trust`, `network` and `contracts` parts of a network file.
     #[arg(long, value_name = "FILE")]
     pub(crate) trust: Option<PathBuf>,
-    /// The bundle or receipt.
+    /// Demand that a proof is for this model: a compiled model file, whose id is computed anew.
+    #[arg(long, value_name = "FILE", conflicts_with = "model_id")]
+    pub(crate) model: Option<PathBuf>,
+    /// Demand that a proof is for the model with this id.
+    #[arg(long, value_name = "ID", value_parser = parse_model_id)]
+    pub(crate) model_id: Option<og_zkml::model::ModelId>,
+    /// The bundle (.ogp), receipt or proof (.ogz); its first bytes tell which.
     pub(crate) file: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ModelOptions {
+    #[command(subcommand)]
+    pub(crate) action: ModelAction,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ModelAction {
+    /// Compile an ONNX file. The scales come from the calibration data, or else from a stated range of the inputs.
+    #[command(after_help = "\
+Examples:
+  og model compile mlp.onnx --calib rows.json -o mlp.qir
+  og model compile mlp.onnx --input-range 0..1 -o mlp.qir
+  og model compile net.onnx --dim batch=1 --bits 8 -o net.qir")]
+    Compile {
+        /// The ONNX file.
+        onnx: PathBuf,
+        #[command(flatten)]
+        reading: OnnxOptions,
+        /// Where to write the model.
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Say what a compiled model is: its id, inputs, outputs and size.
+    Show {
+        /// The compiled model.
+        model: PathBuf,
+    },
+}
+
+/// How an ONNX file becomes integers.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OnnxOptions {
+    /// Rows to calibrate with: JSON, `{"input_data": [[…]]}` with one list per input, rows one after another.
+    #[arg(long, value_name = "FILE", conflicts_with = "input_range")]
+    pub(crate) calib: Option<PathBuf>,
+    /// The range of every element of every input. Default without calibration data: -8..8.
+    #[arg(long, value_name = "A..B", value_parser = parse_range, allow_hyphen_values = true)]
+    pub(crate) input_range: Option<(f32, f32)>,
+    /// The size of a dimension that the file leaves open; may be given again.
+    #[arg(long, value_name = "NAME=N", value_parser = parse_dim)]
+    pub(crate) dim: Vec<(String, usize)>,
+    /// Bits of weights and activations: 16, or 8.
+    #[arg(long, value_name = "16|8", default_value = "16", value_parser = ["16", "8"])]
+    pub(crate) bits: String,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  og prove --model mlp.qir --input digit.json --out digit.ogz
+  og prove --model mlp.onnx --input-range 0..1 --input digit.json --backend W --out digit.ogz --json")]
+pub(crate) struct ProveOptions {
+    /// A compiled model, or an ONNX file, which is then compiled first.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: PathBuf,
+    /// The input: JSON, `{"input_data": [[…]]}` with one list per input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// T: the accumulators of all linear nodes are in the proof, in the clear.
+    #[arg(long, default_value = "T", value_parser = ["T"])]
+    pub(crate) mode: String,
+    /// H: small proofs over BN254. W: hash-based proofs, without a curve.
+    #[arg(long, default_value = "H", value_parser = ["H", "W"])]
+    pub(crate) backend: String,
+    /// Where to write the proof.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) onnx: OnnxOptions,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -204,6 +290,25 @@ fn parse_ports(text: &str) -> Result<og_devnet::Ports, String> {
     }
 }
 
+fn parse_model_id(text: &str) -> Result<og_zkml::model::ModelId, String> {
+    let id = text.parse::<alloy_primitives::B256>();
+    id.map(|id| og_zkml::model::ModelId(id.0)).map_err(|error| error.to_string())
+}
+
+fn parse_range(text: &str) -> Result<(f32, f32), String> {
+    let number = |text: &str| text.trim().parse::<f32>().ok().filter(|number| number.is_finite());
+    let ends = text.split_once("..").and_then(|(lo, hi)| Some((number(lo)?, number(hi)?)));
+    ends.filter(|(lo, hi)| lo < hi).ok_or_else(|| "a range such as 0..1 or -4..4".to_owned())
+}
+
+fn parse_dim(text: &str) -> Result<(String, usize), String> {
+    let parts = text.split_once('=').and_then(|(name, size)| Some((name, size.parse().ok()?)));
+    match parts {
+        Some((name, size)) if !name.is_empty() && size > 0 => Ok((name.to_owned(), size)),
+        _ => Err("a name and a size, such as batch=1".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -213,6 +318,18 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn ranges_and_dimensions_are_read_strictly() {
+        assert_eq!(parse_range("-1.5..2"), Ok((-1.5, 2.0)));
+        for wrong in ["", "1", "2..1", "0..0", "0..inf", "a..b", "0..nan"] {
+            assert!(parse_range(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(parse_dim("n=1"), Ok(("n".to_owned(), 1)));
+        for wrong in ["", "n", "n=", "n=0", "=1", "n=-1"] {
+            assert!(parse_dim(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -5,7 +5,9 @@
 //! | `og dev` | [`dev::run`] → `og_devnet::Devnet` |
 //! | `og demo` | [`demo::run`] |
 //! | `og chat` | [`chat::run`] → `og_client::Client::chat` |
-//! | `og verify` | [`verify::run`] → `og_receipt` |
+//! | `og verify` | [`verify::run`] → `og_receipt`, or [`proof::verify`] → `og_zkml` |
+//! | `og model` | [`model::run`] → `og_zkml::compile` |
+//! | `og prove` | [`proof::prove`] → `og_prove` |
 //! | `og tee` | [`tee::run`] |
 //! | `og wallet` | [`wallet::run`] |
 
@@ -13,6 +15,8 @@ mod arguments;
 mod chat;
 mod demo;
 mod dev;
+mod model;
+mod proof;
 mod tee;
 mod ui;
 mod verify;
@@ -50,6 +54,8 @@ fn run(command: Command, ui: &Ui) -> anyhow::Result<ExitCode> {
             Command::Demo(options) => demo::run(options, ui).await,
             Command::Chat(options) => chat::run(options, ui).await,
             Command::Verify(options) => verify::run(&options, ui),
+            Command::Model(options) => model::run(&options, ui),
+            Command::Prove(options) => proof::prove(&options, ui),
             Command::Tee(options) => tee::run(options, ui).await,
             Command::Wallet(options) => wallet::run(options, ui).await,
         }

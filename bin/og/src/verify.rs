@@ -1,4 +1,4 @@
-//! `og verify`: check a bundle offline, against anchors of one's own.
+//! `og verify`: check a bundle offline, against anchors of one's own; proofs of inference go to [`crate::proof`].
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,8 +18,8 @@ use crate::ui::Ui;
 /// Most bytes that are read of a file.
 const FILE_BYTES_MAX: u64 = bundle::BUNDLE_BYTES_MAX as u64;
 
-const REJECTED: u8 = 1;
-const UNREADABLE: u8 = 2;
+pub(crate) const REJECTED: u8 = 1;
+pub(crate) const UNREADABLE: u8 = 2;
 const NO_TRUST_ANCHOR: u8 = 3;
 
 /// The part of a network file that a verifier needs.
@@ -43,6 +43,9 @@ pub(crate) fn run(options: &VerifyOptions, ui: &Ui) -> Result<ExitCode> {
             return Ok(ExitCode::from(UNREADABLE));
         }
     };
+    if og_zkml::proof_file::is_proof(&bytes) {
+        return crate::proof::verify(&bytes, options, ui);
+    }
     let anchors = match options.trust.as_deref().or(options.devnet.as_deref()) {
         Some(path) => Some(read_anchors(path)?),
         None => None,

@@ -1,4 +1,4 @@
-//! Verify evidence natively: the precompiles at `0x…0900` and `0x…0901`.
+//! Verify evidence and inferences natively: the precompiles at `0x…0900`, `0x…0901` and `0x…0903`.
 //!
 //! | Address | Function | Gas |
 //! |---|---|---|
@@ -6,11 +6,15 @@
 //! | `0x…0900` | `verifyRSAPSS(bytes,bytes32,bytes)` | 20,000 and more for keys above 2048 bits |
 //! | `0x…0901` | `appraise(bytes,bytes,bytes)` | as `verifyAttestation` |
 //! | `0x…0901` | `genesisHash()` | 100 |
+//! | `0x…0903` | `verify(bytes32,bytes1,int64[],int64[],bytes)` | by size, backend and work |
+//! | `0x…0903` | `reexecute(bytes32,bytes,bytes32,bytes32,int64[])` | by size and work |
 //!
 //! They read no state but the block's time, so CALL, STATICCALL and DELEGATECALL answer the same. Evidence that
 //! does not verify is an answer (`false`, zeros); calldata that does not decode, an unknown selector and a call
 //! that carries value burn the forwarded gas, as the original does. Gas is charged before the work it pays for,
 //! in full also when the answer is remembered.
+
+mod inference;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,8 +23,8 @@ use alloy_primitives::map::AddressSet;
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use alloy_sol_types::{SolCall, SolInterface};
 use og_attest::{Root, appraisal, legacy};
-use og_contracts::addresses::{EVIDENCE_PRECOMPILE, TEE_VERIFIER_PRECOMPILE};
-use og_contracts::{Appraisal, IEvidence, ITEEVerifier};
+use og_contracts::addresses::{EVIDENCE_PRECOMPILE, INFERENCE_PRECOMPILE, TEE_VERIFIER_PRECOMPILE};
+use og_contracts::{Appraisal, IEvidence, IInference, ITEEVerifier};
 use revm::context_interface::{Block, Cfg, ContextTr, JournalTr, LocalContextTr};
 use revm::handler::{EthPrecompiles, PrecompileProvider, precompile_output_to_interpreter_result};
 use revm::interpreter::{CallInputs, InterpreterResult};
@@ -30,7 +34,8 @@ use revm::primitives::hardfork::SpecId;
 use crate::evm::SPEC;
 
 /// Addresses that hold [`CODE`] from genesis on.
-pub(crate) const CODED: [Address; 2] = [TEE_VERIFIER_PRECOMPILE, EVIDENCE_PRECOMPILE];
+pub(crate) const CODED: [Address; 3] =
+    [TEE_VERIFIER_PRECOMPILE, EVIDENCE_PRECOMPILE, INFERENCE_PRECOMPILE];
 
 /// Code at the native addresses, so that Solidity's `extcodesize` check passes. It is never run.
 pub(crate) const CODE: [u8; 1] = [0xfe];
@@ -71,6 +76,8 @@ impl Native {
     ) -> Result<Answer, alloy_sol_types::Error> {
         if at == TEE_VERIFIER_PRECOMPILE {
             self.answer_tee_verifier(input, time, gas_limit)
+        } else if at == INFERENCE_PRECOMPILE {
+            self.answer_inference(input, gas_limit)
         } else {
             self.answer_evidence(input, time, gas_limit)
         }
@@ -178,6 +185,34 @@ impl Native {
                     ))
                 });
                 Ok(Answer::Output { gas, output })
+            }
+        }
+    }
+
+    fn answer_inference(
+        &self,
+        input: &[u8],
+        gas_limit: u64,
+    ) -> Result<Answer, alloy_sol_types::Error> {
+        use IInference::{IInferenceCalls as Calls, reexecuteCall, reexecuteReturn, verifyCall};
+        match Calls::abi_decode(input)? {
+            Calls::verify(call) => {
+                let Some(charged) = inference::charge_verify(&call, input.len(), gas_limit) else {
+                    return Ok(Answer::OutOfGas);
+                };
+                let output = self.remembered(INFERENCE_PRECOMPILE, input, 0, || {
+                    verifyCall::abi_encode_returns(&inference::verify(&call, &charged))
+                });
+                Ok(Answer::Output { gas: charged.gas, output })
+            }
+            Calls::reexecute(call) => {
+                let charged = inference::charge_reexecute(&call, input.len(), gas_limit);
+                let Some(charged) = charged else { return Ok(Answer::OutOfGas) };
+                let found = inference::reexecute(&call, &charged);
+                let (valid, outputs) = (found.is_some(), found.unwrap_or_default());
+                let output =
+                    reexecuteCall::abi_encode_returns(&reexecuteReturn { valid, outputs }).into();
+                Ok(Answer::Output { gas: charged.gas, output })
             }
         }
     }

@@ -15,7 +15,7 @@ use alloy_sol_types::SolCall;
 use og_attest::legacy;
 use og_attest::simulated::{Authority, Measurements, Statement};
 use og_chain::{At, CallRequest, CallResult, Chain, Genesis, Storage, TrustedRoot};
-use og_contracts::addresses::{EVIDENCE_PRECOMPILE, TEE_VERIFIER_PRECOMPILE};
+use og_contracts::addresses::{EVIDENCE_PRECOMPILE, INFERENCE_PRECOMPILE, TEE_VERIFIER_PRECOMPILE};
 use og_contracts::{IEvidence, ITEEVerifier};
 use sha2::{Digest, Sha256};
 use support::*;
@@ -223,7 +223,7 @@ fn gas_is_charged_before_the_work_and_grows_with_it() {
 #[test]
 fn the_code_at_the_native_addresses_is_there_for_extcodesize() {
     let chain = open(genesis());
-    for address in [TEE_VERIFIER_PRECOMPILE, EVIDENCE_PRECOMPILE] {
+    for address in [TEE_VERIFIER_PRECOMPILE, EVIDENCE_PRECOMPILE, INFERENCE_PRECOMPILE] {
         assert_eq!(chain.code(address, At::Latest).unwrap(), Bytes::from_static(&[0xfe]));
         assert_eq!(chain.nonce(address, At::Latest).unwrap(), 1);
     }

@@ -32,6 +32,15 @@ sol! {
         function genesisHash() external view returns (bytes32);
     }
 
+    /// The native verifier of inferences at `0x…0903`.
+    #[derive(Debug, PartialEq, Eq)]
+    interface IInference {
+        function verify(bytes32 modelId, bytes1 mode, int64[] calldata inputs, int64[] calldata outputs, bytes calldata proof)
+            external view returns (bool valid);
+        function reexecute(bytes32 modelId, bytes calldata model, bytes32 commitmentH, bytes32 commitmentW, int64[] calldata inputs)
+            external view returns (bool valid, int64[] memory outputs);
+    }
+
     /// The legacy native TEE verifier at `0x…0900`.
     #[derive(Debug, PartialEq, Eq)]
     interface ITEEVerifier {

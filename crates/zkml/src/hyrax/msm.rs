@@ -1,0 +1,481 @@
+//! Sums of multiples of points.
+//!
+//! Three kinds, all by buckets (Pippenger) filled with affine additions ([`Adder`]) of signed digits:
+//!
+//! * [`combine`]: any points, scalars of any size. The endomorphism `φ(x, y) = (βx, y) = λ·(x, y)` halves the
+//!   scalars (Gallant, Lambert and Vanstone, CRYPTO 2001).
+//! * [`Basis::combine`]: the generators, scalars of any size. Their multiples by `2^8, 2^16, …` are kept, so there is
+//!   one window and no doubling.
+//! * [`Basis::rows`]: the generators, small integers; many rows share the inversions.
+
+use super::curve::{Adder, Point, generator};
+use super::scalar::Scalar;
+use ark_bn254::{G1Projective, g1};
+use ark_ec::scalar_mul::glv::GLVConfig;
+use ark_ec::{AffineRepr, CurveGroup};
+use ark_ff::{AdditiveGroup, Zero};
+use std::sync::OnceLock;
+
+/// Most columns of a matrix: `2^13`.
+pub const MAX_COLUMN_BITS: u32 = 13;
+
+/// Width of a digit in [`Basis`], in bits.
+const WIDTH: u32 = 8;
+
+/// Digits of a half scalar (below `2^127`).
+const LEVELS: usize = 16;
+
+/// Buckets of a window of [`WIDTH`] bits: digits are in `-127..=128`.
+const BUCKETS: usize = 1 << (WIDTH - 1);
+
+/// Rows summed at once in [`Basis::rows`].
+const ROWS: usize = 8;
+
+/// Entries summed at once in [`combine`], about: what keeps the points in the cache.
+const ENTRIES: usize = 4_500;
+
+/// Short basis `(A, -B), (B, C)` of the pairs `(a, b)` with `a + bλ = 0`; its determinant is the group's order.
+const A: u128 = 147_946_756_881_789_319_000_765_030_803_803_410_728;
+const B: u128 = 9_931_322_734_385_697_763;
+const C: u128 = 147_946_756_881_789_319_010_696_353_538_189_108_491;
+
+/// `C · 2^256 / order` and `B · 2^256 / order`, rounded.
+const C_SCALED: [u64; 3] = [0x5398_fd03_00ff_6565, 0x4cce_f014_a773_d2d2, 2];
+const B_SCALED: [u64; 3] = [0xd91d_232e_c7e0_b3d7, 2, 0];
+
+/// A signed number below `2^127`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Half {
+    magnitude: u128,
+    negative: bool,
+}
+
+/// Two halves `a`, `b` with `scalar = a + bλ`.
+fn split(scalar: Scalar) -> [Half; 2] {
+    let limbs = scalar.limbs();
+    let [low, high, ..] = limbs;
+    let low = (u128::from(high) << 64) | u128::from(low);
+    // The nearest point of the lattice to (scalar, 0); both differences are below 2^127, so 128 bits tell them.
+    let (first, second) = (scaled(&limbs, &C_SCALED), scaled(&limbs, &B_SCALED));
+    let a = low.wrapping_sub(first.wrapping_mul(A)).wrapping_sub(second.wrapping_mul(B));
+    let b = first.wrapping_mul(B).wrapping_sub(second.wrapping_mul(C));
+    [a, b].map(|half| {
+        let negative = half >> 127 == 1;
+        Half { magnitude: if negative { half.wrapping_neg() } else { half }, negative }
+    })
+}
+
+/// `a · b / 2^256`, rounded; the quotient is below `2^128`.
+fn scaled(a: &[u64; 4], b: &[u64; 3]) -> u128 {
+    let mut product = [0_u64; 8];
+    product[3] = 1 << 63;
+    for (shift, &b) in b.iter().enumerate() {
+        let (mut high, mut carry) = (0, false);
+        let mut limbs = product.iter_mut().skip(shift);
+        for (a, limb) in a.iter().zip(limbs.by_ref()) {
+            let low;
+            (low, high) = a.carrying_mul(b, high);
+            (*limb, carry) = limb.carrying_add(low, carry);
+        }
+        for limb in limbs {
+            (*limb, carry) = limb.carrying_add(high, carry);
+            high = 0;
+        }
+    }
+    (u128::from(product[5]) << 64) | u128::from(product[4])
+}
+
+/// Digits of `magnitude` in `-2^(width-1) < digit ≤ 2^(width-1)`, least significant first; `width ≤ 15`.
+fn digits(magnitude: u128, width: u32) -> impl Iterator<Item = i32> {
+    let (mask, half) = ((1 << width) - 1, 1 << (width - 1));
+    let (mut rest, mut carry) = (magnitude, 0);
+    std::iter::from_fn(move || {
+        if rest == 0 && carry == 0 {
+            return None;
+        }
+        let digit = i32::from((rest & 0x7fff) as u16) & mask;
+        rest >>= width;
+        let digit = digit + carry;
+        carry = i32::from(digit > half);
+        Some(digit - (carry << width))
+    })
+}
+
+/// Points on their way into buckets.
+#[derive(Debug, Default)]
+struct Buckets {
+    /// Bucket, index of a point, whether to subtract it.
+    entries: Vec<(usize, usize, bool)>,
+    points: Vec<Point>,
+    counts: Vec<usize>,
+    starts: Vec<usize>,
+    adder: Adder,
+}
+
+impl Buckets {
+    /// Adds `digit` times the point at `index`, in the window whose buckets begin at `first`.
+    fn push(&mut self, first: usize, index: usize, digit: i32, negative: bool) {
+        if let Some(bucket) = (digit.unsigned_abs() as usize).checked_sub(1) {
+            self.entries.push((first + bucket, index, negative ^ (digit < 0)));
+        }
+    }
+
+    /// Sums the buckets, and forgets the entries; the result holds the sum of every window of `size` buckets.
+    fn windows(&mut self, bases: &[Point], windows: usize, size: usize) -> Vec<G1Projective> {
+        self.counts.clear();
+        self.counts.resize(windows.saturating_mul(size), 0);
+        for &(bucket, index, _) in &self.entries {
+            if let (Some(count), Some(true)) =
+                (self.counts.get_mut(bucket), bases.get(index).map(|base| !base.is_zero()))
+            {
+                *count += 1;
+            }
+        }
+        self.starts.clear();
+        let mut total = 0;
+        for count in &self.counts {
+            self.starts.push(total);
+            total += count;
+        }
+        self.points.clear();
+        self.points.resize(total, Point::zero());
+        for (bucket, index, negative) in self.entries.drain(..) {
+            let (Some(start), Some(base)) = (self.starts.get_mut(bucket), bases.get(index)) else {
+                continue;
+            };
+            if base.is_zero() {
+                continue;
+            }
+            if let Some(slot) = self.points.get_mut(*start) {
+                *slot = if negative { -*base } else { *base };
+                *start += 1;
+            }
+        }
+        self.adder.sum(&mut self.points, &mut self.counts);
+        self.weigh(size)
+    }
+
+    /// `Σ (i + 1) · bucket_i` for every window of `size` buckets, a power of two.
+    ///
+    /// A window is a square of buckets, `i = width · row + column`; the sums of its rows and of its columns are affine
+    /// additions again, and what is left to weigh is short.
+    fn weigh(&mut self, size: usize) -> Vec<G1Projective> {
+        let bits = size.max(1).ilog2();
+        let (low, high) = (bits.div_ceil(2), bits / 2);
+        let (width, height) = (1_usize << low, 1_usize << high);
+
+        let mut buckets = Vec::with_capacity(self.counts.len());
+        let mut sums = self.points.iter();
+        buckets
+            .extend(self.counts.iter().map(|&count| if count == 0 { None } else { sums.next() }));
+        let (mut lines, mut counts) = (Vec::with_capacity(2 * self.points.len()), Vec::new());
+        for window in buckets.chunks_exact(size) {
+            let mut line = |buckets: &mut dyn Iterator<Item = &Option<&Point>>| {
+                let before = lines.len();
+                lines.extend(buckets.filter_map(|bucket| bucket.copied()));
+                counts.push(lines.len() - before);
+            };
+            (1..height).for_each(|row| line(&mut window.iter().skip(row * width).take(width)));
+            (0..width).for_each(|column| line(&mut window.iter().skip(column).step_by(width)));
+        }
+        self.adder.sum(&mut lines, &mut counts);
+
+        let mut lines = lines.into_iter();
+        let mut next = |&count: &usize| if count == 0 { None } else { lines.next() };
+        counts
+            .chunks_exact(width + height - 1)
+            .map(|window| {
+                let (rows, columns) = window.split_at(height - 1);
+                let mut sum = ladder(&rows.iter().map(&mut next).collect::<Vec<_>>());
+                for _ in 0..low {
+                    sum.double_in_place();
+                }
+                sum + ladder(&columns.iter().map(&mut next).collect::<Vec<_>>())
+            })
+            .collect()
+    }
+}
+
+/// `Σ (i + 1) · point_i`.
+fn ladder(points: &[Option<Point>]) -> G1Projective {
+    let (mut running, mut sum) = (G1Projective::ZERO, G1Projective::ZERO);
+    for point in points.iter().rev() {
+        if let Some(point) = point {
+            running += point;
+        }
+        sum += &running;
+    }
+    sum
+}
+
+/// `Σ scalar · point`, as far as the shorter list goes.
+pub fn combine(points: &[Point], scalars: &[Scalar]) -> G1Projective {
+    let mut bases = Vec::with_capacity(2 * points.len());
+    let mut halves = Vec::with_capacity(2 * points.len());
+    for (&point, &scalar) in points.iter().zip(scalars) {
+        bases.extend([point, g1::Config::endomorphism_affine(&point)]);
+        halves.extend(split(scalar));
+    }
+    // In additions: into the buckets, of rows and columns of buckets, and what is left to weigh (see `Buckets::weigh`).
+    let cost = |&width: &u32| {
+        128_usize.div_ceil(width as usize)
+            * (halves.len() + (1 << (width - 1)) + (7 << (width / 2)))
+    };
+    let width = (2..=12).min_by_key(cost).unwrap_or(WIDTH);
+    let (windows, size) = (128_usize.div_ceil(width as usize), 1_usize << (width - 1));
+    let block = (ENTRIES / halves.len().max(1)).clamp(1, windows);
+
+    // The digits window by window, those of one window side by side.
+    let mut table = vec![0_i32; windows * halves.len()];
+    for (index, half) in halves.iter().enumerate() {
+        let places = table.iter_mut().skip(index).step_by(halves.len());
+        places.zip(digits(half.magnitude, width)).for_each(|(place, digit)| *place = digit);
+    }
+    let mut buckets = Buckets::default();
+    let mut sum = G1Projective::ZERO;
+    for block in table.chunks(block * halves.len().max(1)).rev() {
+        let mut count = 0;
+        for digits in block.chunks(halves.len().max(1)) {
+            for (index, (&digit, half)) in digits.iter().zip(&halves).enumerate() {
+                buckets.push(count * size, index, digit, half.negative);
+            }
+            count += 1;
+        }
+        for window in buckets.windows(&bases, count, size).iter().rev() {
+            if !sum.is_zero() {
+                for _ in 0..width {
+                    sum.double_in_place();
+                }
+            }
+            sum += window;
+        }
+    }
+    sum
+}
+
+/// The value's generator, then those of `2^bits` columns (`bits ≤` [`MAX_COLUMN_BITS`]); kept for the process.
+pub fn generators(bits: u32) -> &'static [Point] {
+    static CACHE: [OnceLock<Vec<Point>>; MAX_COLUMN_BITS as usize + 1] =
+        [const { OnceLock::new() }; MAX_COLUMN_BITS as usize + 1];
+    let Some(cell) = CACHE.get(bits as usize) else { return &[] };
+    cell.get_or_init(|| {
+        let mut points =
+            bits.checked_sub(1).map(|fewer| generators(fewer).to_vec()).unwrap_or_default();
+        let known = points.len() as u64;
+        points.extend((known..=1 << bits).map(generator));
+        points
+    })
+}
+
+/// The generators and their multiples by powers of 256.
+#[derive(Debug)]
+pub struct Basis {
+    /// Points in a level: the value's generator and the columns'.
+    width: usize,
+    /// Level `l` holds `2^(8l)` times the generators.
+    table: Vec<Point>,
+}
+
+impl Basis {
+    /// The basis for `2^bits` columns, `bits ≤` [`MAX_COLUMN_BITS`] (above, it is empty); kept for the process.
+    #[must_use]
+    pub fn of(bits: u32) -> &'static Self {
+        static CACHE: [OnceLock<Basis>; MAX_COLUMN_BITS as usize + 2] =
+            [const { OnceLock::new() }; MAX_COLUMN_BITS as usize + 2];
+        let bits = bits.min(MAX_COLUMN_BITS + 1);
+        CACHE[bits as usize].get_or_init(|| Self::new(generators(bits)))
+    }
+
+    fn new(generators: &[Point]) -> Self {
+        let mut table = generators.to_vec();
+        let mut level: Vec<G1Projective> = generators.iter().map(|&point| point.into()).collect();
+        for _ in 1..LEVELS {
+            for point in &mut level {
+                for _ in 0..WIDTH {
+                    point.double_in_place();
+                }
+            }
+            table.extend(G1Projective::normalize_batch(&level));
+        }
+        Self { width: generators.len(), table }
+    }
+
+    /// `Σ scalar · generator` over pairs of a generator's index (0: the value's, then the columns') and a scalar.
+    ///
+    /// An index beyond the basis adds nothing.
+    pub fn combine(&self, terms: impl IntoIterator<Item = (usize, Scalar)>) -> G1Projective {
+        let mut buckets = Buckets::default();
+        for (index, scalar) in terms {
+            if index >= self.width {
+                continue;
+            }
+            for (half, first) in split(scalar).iter().zip([0, BUCKETS]) {
+                for (level, digit) in digits(half.magnitude, WIDTH).enumerate() {
+                    buckets.push(first, level * self.width + index, digit, half.negative);
+                }
+            }
+        }
+        match buckets.windows(&self.table, 2, BUCKETS).as_slice() {
+            [first, second] => *first + g1::Config::endomorphism(second),
+            _ => G1Projective::ZERO,
+        }
+    }
+
+    /// The commitment `Σ value_j · column_j` of every row of a matrix, given row by row; the last one may be short.
+    #[must_use]
+    pub fn rows(&self, values: &[i64]) -> Vec<Point> {
+        let columns = self.width.saturating_sub(1).max(1);
+        let mut buckets = Buckets::default();
+        let mut sums = Vec::with_capacity(values.len().div_ceil(columns));
+        for rows in values.chunks(columns.saturating_mul(ROWS)) {
+            let mut count = 0;
+            for row in rows.chunks(columns) {
+                for (index, &value) in (1..).zip(row) {
+                    for (level, digit) in digits(value.unsigned_abs().into(), WIDTH).enumerate() {
+                        buckets.push(count * BUCKETS, level * self.width + index, digit, value < 0);
+                    }
+                }
+                count += 1;
+            }
+            sums.extend(buckets.windows(&self.table, count, BUCKETS));
+        }
+        G1Projective::normalize_batch(&sums)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::curve::IDENTITY_POINT;
+    use super::*;
+    use crate::field::Field;
+    use ark_bn254::Fr;
+    use ark_ff::{BigInt, PrimeField};
+
+    fn sample(seed: u64) -> Scalar {
+        let mut bytes = [0; 64];
+        blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        Scalar::from_uniform(&bytes)
+    }
+
+    fn awkward() -> Vec<Scalar> {
+        let mut scalars: Vec<_> =
+            [0, 1, -1, 2, 128, -128, 127, 129, 255, 256, 1 << 15, -(1 << 46), i64::MIN, i64::MAX]
+                .map(Scalar::from_i64)
+                .to_vec();
+        // Near multiples of half the order, of λ and of the lattice's basis.
+        let two = Scalar::from_i64(2).inverse().unwrap();
+        let lambda = read(g1::Config::LAMBDA);
+        for base in
+            [two, lambda, lambda * two, read(Fr::from(A)), read(Fr::from(B)), read(Fr::from(C))]
+        {
+            for offset in -2..=2 {
+                scalars.extend([base + Scalar::from_i64(offset), -base + Scalar::from_i64(offset)]);
+            }
+        }
+        scalars.extend((0..200).map(sample));
+        scalars
+    }
+
+    fn read(x: Fr) -> Scalar {
+        let bytes: Vec<u8> = x.into_bigint().0.iter().flat_map(|limb| limb.to_le_bytes()).collect();
+        Scalar::read(&bytes).unwrap()
+    }
+
+    fn ark(scalar: Scalar) -> Fr {
+        Fr::from_bigint(BigInt(scalar.limbs())).unwrap()
+    }
+
+    #[test]
+    fn scalars_split_into_short_halves() {
+        for scalar in awkward() {
+            let [a, b] = split(scalar);
+            assert!(a.magnitude >> 127 == 0 && b.magnitude >> 127 == 0);
+            let [a, b] = [a, b].map(|half| {
+                let value = Fr::from(half.magnitude);
+                if half.negative { -value } else { value }
+            });
+            assert_eq!(a + b * g1::Config::LAMBDA, ark(scalar));
+        }
+    }
+
+    #[test]
+    fn digits_spell_the_number() {
+        for width in 2..=15 {
+            for magnitude in
+                [0, 1, 127, 128, 129, 255, 1 << 63, (1 << 127) - 1, 0x8080_8080, A, B, C]
+            {
+                let half = 1 << (width - 1);
+                let digits: Vec<_> = digits(magnitude, width).collect();
+                assert!(digits.len() <= 128_usize.div_ceil(width as usize));
+                assert!(digits.iter().all(|&digit| -half < digit && digit <= half));
+                let sum = digits
+                    .iter()
+                    .rev()
+                    .fold(Fr::ZERO, |sum, &digit| sum * Fr::from(1 << width) + Fr::from(digit));
+                assert_eq!(sum, Fr::from(magnitude));
+            }
+        }
+    }
+
+    #[test]
+    fn sums_equal_naive_sums() {
+        let scalars = awkward();
+        let basis = Basis::of(8);
+        let mut points = generators(8).to_vec();
+        // Equal points, inverse points and the identity.
+        points[3] = points[2];
+        points[4] = -points[2];
+        points[5] = IDENTITY_POINT;
+        for count in [0, 1, 2, 7, 60, 200, 257] {
+            let scalars: Vec<_> = scalars.iter().copied().cycle().skip(count).take(count).collect();
+            let naive: G1Projective =
+                points.iter().zip(&scalars).map(|(&point, &s)| point * ark(s)).sum();
+            assert_eq!(combine(&points, &scalars), naive);
+            let same = vec![points[7]; count];
+            let naive: Fr = scalars.iter().map(|&s| ark(s)).sum();
+            assert_eq!(combine(&same, &scalars), points[7] * naive);
+            let naive: G1Projective =
+                generators(8).iter().zip(&scalars).map(|(&point, &s)| point * ark(s)).sum();
+            assert_eq!(basis.combine(scalars.iter().copied().enumerate()), naive);
+        }
+        assert_eq!(basis.combine([(257, Scalar::ONE)]), G1Projective::ZERO);
+    }
+
+    #[test]
+    fn rows_equal_naive_rows() {
+        let basis = Basis::of(3);
+        let values: Vec<i64> = (0..8 * 19 - 3)
+            .map(|i| match i % 11 {
+                0 => i64::MIN,
+                1 => i64::MAX,
+                2 => 1 << 46,
+                3 => -(1 << 46),
+                4 => 0,
+                _ => (i * 2_654_435_761) % 65_536 - 32_768,
+            })
+            .collect();
+        let naive: Vec<Point> = values
+            .chunks(8)
+            .map(|row| {
+                row.iter()
+                    .zip(&generators(3)[1..])
+                    .map(|(&v, &g)| g * Fr::from(v))
+                    .sum::<G1Projective>()
+                    .into_affine()
+            })
+            .collect();
+        assert_eq!(basis.rows(&values), naive);
+        assert_eq!(basis.rows(&[0; 9]), [IDENTITY_POINT; 2]);
+        assert!(basis.rows(&[]).is_empty());
+    }
+
+    #[test]
+    fn generators_are_a_prefix_of_one_list() {
+        let many = generators(6);
+        assert_eq!(many.len(), 65);
+        assert_eq!(many.get(..17), Some(generators(4)));
+        for (index, point) in (0..).zip(many) {
+            assert_eq!(*point, generator(index));
+        }
+    }
+}
