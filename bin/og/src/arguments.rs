@@ -171,6 +171,33 @@ Examples:
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// Measure how far a compiled model is from its ONNX file on rows of data, and write a certificate of it.
+    #[command(after_help = "\
+Examples:
+  og model certify mlp.qir --onnx mlp.onnx --data rows.json -o mlp.certificate.json
+  og model certify mlp.qir --onnx mlp.onnx --data rows.json --expected outputs.json --oracle \"onnxruntime 1.32.0\" -o mlp.certificate.json")]
+    Certify {
+        /// The compiled model.
+        model: PathBuf,
+        /// The ONNX file it was compiled from.
+        #[arg(long, value_name = "FILE")]
+        onnx: PathBuf,
+        /// The size of a dimension that the file leaves open; may be given again.
+        #[arg(long, value_name = "NAME=N", value_parser = parse_dim)]
+        dim: Vec<(String, usize)>,
+        /// The rows: JSON, `{\"input_data\": [[…]]}` with one list per input, rows one after another.
+        #[arg(long, value_name = "FILE")]
+        data: PathBuf,
+        /// What another program answered for these rows: JSON, `{\"output_data\": [[…]]}`. Default: our own f32 executor answers.
+        #[arg(long, value_name = "FILE", requires = "oracle")]
+        expected: Option<PathBuf>,
+        /// The name and version of that program.
+        #[arg(long, value_name = "NAME", requires = "expected")]
+        oracle: Option<String>,
+        /// Where to write the certificate.
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Say what a compiled model is: its id, inputs, outputs and size.
     Show {
         /// The compiled model.

@@ -5,11 +5,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use og_zkml::compile::{Calibration, Precision, compile};
+use og_zkml::certificate::{Certificate, Comparison, Dataset, Oracle, saturations};
+use og_zkml::compile::{Calibration, Precision, compile, dequantise, quantise};
+use og_zkml::execute::execute_traced;
 use og_zkml::model::{Commitments, Model};
 use og_zkml::onnx::{self, Data, Graph, Kind};
 use og_zkml::qir::TensorType;
-use og_zkml::reference::Value;
+use og_zkml::reference::{Value, outputs};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -30,6 +32,15 @@ pub(crate) fn run(options: &ModelOptions, ui: &Ui) -> Result<ExitCode> {
             let compile_ms = begun.elapsed().as_millis();
             std::fs::write(out, model.encode()).with_context(|| out.display().to_string())?;
             show(&model, Some(compile_ms), ui)
+        }
+        ModelAction::Certify { model, onnx, dim, data, expected, oracle, out } => {
+            let model = load(model, None, ui)?;
+            let given = expected.as_deref().zip(oracle.as_deref());
+            let graph = read_graph(onnx, dim)?;
+            let certificate = certify(&model, &graph, data, given)?;
+            std::fs::write(out, certificate.encode()).with_context(|| out.display().to_string())?;
+            show_certificate(&certificate, ui);
+            Ok(ExitCode::SUCCESS)
         }
         ModelAction::Show { model } => show(&load(model, None, ui)?, None, ui),
     }
@@ -78,6 +89,99 @@ fn show(model: &Model, compile_ms: Option<u128>, ui: &Ui) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Executes every row, in integers and by the oracle, and compares.
+fn certify(
+    model: &Model,
+    graph: &Graph,
+    data: &Path,
+    given: Option<(&Path, &str)>,
+) -> Result<Certificate> {
+    let program = model.program();
+    let answers = match given {
+        Some((path, _)) => Some(output_rows(path)?),
+        None => None,
+    };
+    let name = data.file_stem().unwrap_or_default().to_string_lossy();
+    let (mut comparison, mut dataset) = (Comparison::default(), Dataset::default());
+    for (at, row) in rows(graph, data)?.iter().enumerate() {
+        let reals: Vec<f64> = match &answers {
+            Some(answers) => {
+                let numbers = program.outputs().iter().zip(answers).map(|(output, numbers)| {
+                    let size = program.tensors().get(output.tensor).map_or(0, |ty| ty.len());
+                    numbers.get(at * size..(at + 1) * size)
+                });
+                let numbers: Option<Vec<&[f64]>> = numbers.collect();
+                numbers.with_context(|| format!("the oracle has no row {at}"))?.concat()
+            }
+            None => outputs(graph, row)?.iter().flat_map(floats).collect(),
+        };
+        let ports = program.inputs().iter().zip(row);
+        let integers = ports.map(|(port, value)| quantise(port, &floats(value)));
+        let integers: Vec<_> =
+            integers.collect::<Result<_, _>>().with_context(|| format!("row {at}"))?;
+        let outcome = execute_traced(program, &integers, &mut model.weights())?;
+        let ours: Vec<f64> = program
+            .outputs()
+            .iter()
+            .zip(&outcome.outputs)
+            .filter_map(|(output, tensor)| Some((program.tensors().get(output.tensor)?, tensor)))
+            .flat_map(|(ty, tensor)| dequantise(ty, &tensor.values))
+            .collect();
+        comparison.add(&reals, &ours, saturations(program, &outcome.tensors))?;
+        dataset.add(row, &reals);
+    }
+    let oracle = given.map_or(Oracle::Reference, |(_, name)| Oracle::Given(name.to_owned()));
+    let id = Commitments::of(model)?.digests().model_id();
+    Ok(Certificate::new(id, oracle, &name, dataset.digest(), comparison)?)
+}
+
+fn show_certificate(certificate: &Certificate, ui: &Ui) {
+    let comparison = &certificate.comparison;
+    if ui.is_json() {
+        ui.json(&json!({
+            "model_id": certificate.model.to_string(),
+            "rows": comparison.rows(),
+            "max_error": comparison.max_error(),
+            "mean_error": comparison.mean_error(),
+            "same_argmax": comparison.same_argmax(),
+            "saturated": comparison.saturated(),
+            "digest": alloy_primitives::B256::from(certificate.digest()),
+        }));
+        return;
+    }
+    ui.table(
+        &["", ""],
+        &[
+            vec!["model id".to_owned(), certificate.model.to_string()],
+            vec!["rows".to_owned(), comparison.rows().to_string()],
+            vec!["largest error".to_owned(), format!("{:.3e}", comparison.max_error())],
+            vec!["mean error".to_owned(), format!("{:.3e}", comparison.mean_error())],
+            vec!["same decision".to_owned(), format!("{} rows", comparison.same_argmax())],
+            vec!["saturated".to_owned(), format!("{} integers", comparison.saturated())],
+        ],
+    );
+}
+
+/// Numbers of a JSON file, one list per output.
+#[derive(Deserialize)]
+struct OutputFile {
+    output_data: Vec<Vec<f64>>,
+}
+
+fn output_rows(path: &Path) -> Result<Vec<Vec<f64>>> {
+    let file: OutputFile = serde_json::from_slice(&read(path)?)
+        .with_context(|| format!("{} is not {{\"output_data\": [[…]]}}", path.display()))?;
+    Ok(file.output_data)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an integer of a model's input is far below 2^53")]
+fn floats(value: &Value) -> Vec<f64> {
+    match &value.data {
+        Data::Float(numbers) => numbers.iter().map(|&number| number.into()).collect(),
+        Data::Int(numbers) => numbers.iter().map(|&number| number as f64).collect(),
+    }
+}
+
 /// A compiled model; an ONNX file is compiled first when `reading` says how.
 pub(crate) fn load(path: &Path, reading: Option<&OnnxOptions>, ui: &Ui) -> Result<Model> {
     match reading {
@@ -89,9 +193,7 @@ pub(crate) fn load(path: &Path, reading: Option<&OnnxOptions>, ui: &Ui) -> Resul
 }
 
 fn compile_file(path: &Path, reading: &OnnxOptions, ui: &Ui) -> Result<Model> {
-    let options =
-        onnx::Options { dims: reading.dim.iter().cloned().collect(), ..onnx::Options::default() };
-    let graph = onnx::read(&read(path)?, &options).with_context(|| path.display().to_string())?;
+    let graph = read_graph(path, &reading.dim)?;
     let precision = if reading.bits == "8" { Precision::W8A8 } else { Precision::W16A16 };
     let compiled = match (&reading.calib, reading.input_range) {
         (Some(calib), _) => {
@@ -107,6 +209,12 @@ fn compile_file(path: &Path, reading: &OnnxOptions, ui: &Ui) -> Result<Model> {
         }
     };
     compiled.with_context(|| path.display().to_string())
+}
+
+fn read_graph(path: &Path, dims: &[(String, usize)]) -> Result<Graph> {
+    let options =
+        onnx::Options { dims: dims.iter().cloned().collect(), ..onnx::Options::default() };
+    onnx::read(&read(path)?, &options).with_context(|| path.display().to_string())
 }
 
 /// Numbers of a JSON file, one list per input.

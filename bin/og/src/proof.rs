@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use og_prove::opener::Opener;
-use og_prove::trace::{Prepared, Proof};
+use og_prove::trace::Prepared;
+use og_prove::whir::WhirOpener;
 use og_zkml::compile::quantise;
+use og_zkml::hyrax::Hyrax;
 use og_zkml::model::{Commitments, Model};
 use og_zkml::proof_file::{FileError, Named, ProofFile, verify_file};
 use og_zkml::qir::Tensor;
-use og_zkml::scheme::{Backend, Mode, Scheme};
+use og_zkml::scheme::{Backend, Scheme};
 use serde_json::{Value, json};
 
 use crate::arguments::{ProveOptions, VerifyOptions};
@@ -38,22 +40,12 @@ pub(crate) fn prove(options: &ProveOptions, ui: &Ui) -> Result<ExitCode> {
     let commitments =
         Commitments::of(&model).with_context(|| options.model.display().to_string())?;
     let made = match backend {
-        Backend::Hyrax => make::<og_zkml::hyrax::Hyrax>(&model, &commitments, &inputs, &bar)?,
-        Backend::Whir => make::<og_prove::whir::WhirOpener>(&model, &commitments, &inputs, &bar)?,
+        Backend::Hyrax => make::<Hyrax>(&model, &commitments, inputs, &bar)?,
+        Backend::Whir => make::<WhirOpener>(&model, &commitments, inputs, &bar)?,
     };
     bar.finish_and_clear();
     let commit_ms = ms(begun) - made.prove_ms;
-    let file = ProofFile {
-        mode: Mode::Trace,
-        backend,
-        digests: *commitments.digests(),
-        program: model.program().clone(),
-        commitment: made.commitment,
-        inputs: vec![inputs],
-        outputs: made.proof.outputs,
-        proof: made.proof.bytes,
-    };
-    let bytes = file.encode()?;
+    let bytes = made.file.encode()?;
 
     // A proof that we would not accept ourselves is never handed out.
     let begun = Instant::now();
@@ -101,8 +93,7 @@ fn announce(model: &Model, ui: &Ui) {
 }
 
 struct Made {
-    proof: Proof,
-    commitment: Vec<u8>,
+    file: ProofFile,
     prove_ms: f64,
     prove_cpu_ms: f64,
 }
@@ -110,7 +101,7 @@ struct Made {
 fn make<O: Opener>(
     model: &Arc<Model>,
     commitments: &Commitments,
-    inputs: &[Tensor],
+    inputs: Vec<Tensor>,
     bar: &indicatif::ProgressBar,
 ) -> Result<Made> {
     let digests = commitments.digests();
@@ -121,9 +112,10 @@ fn make<O: Opener>(
     let prepared = Prepared::<O>::new(Arc::clone(model), other)?;
     bar.set_message("proving");
     let (begun, cpu) = (Instant::now(), cpu_ms());
-    let proof = og_prove::trace::prove(&prepared, &[inputs.to_vec()])?;
+    let inputs = vec![inputs];
+    let proof = og_prove::trace::prove(&prepared, &inputs)?;
     let (prove_ms, prove_cpu_ms) = (ms(begun), cpu_ms() - cpu);
-    Ok(Made { proof, commitment: O::S::encode(prepared.commitment()), prove_ms, prove_cpu_ms })
+    Ok(Made { file: prepared.file(inputs, proof), prove_ms, prove_cpu_ms })
 }
 
 fn read_inputs(model: &Model, options: &ProveOptions) -> Result<Vec<Tensor>> {

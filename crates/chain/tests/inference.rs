@@ -24,7 +24,7 @@ use og_prove::trace::{Prepared, prove};
 use og_zkml::model::{Commitments, Model};
 use og_zkml::proof_file::ProofFile;
 use og_zkml::qir::{Builder, Linear, NodeWeights, Op, Requant, Tensor, Weights};
-use og_zkml::scheme::{Backend, Mode, Scheme};
+use og_zkml::scheme::{Backend, Scheme};
 use support::*;
 
 /// A perceptron of some thousand weights, its commitments and an input.
@@ -68,23 +68,14 @@ impl World {
 
     fn file<O: Opener>(&self) -> ProofFile {
         let digests = *self.commitments.digests();
-        let (backend, other) = match O::S::BACKEND {
-            Backend::Hyrax => (Backend::Hyrax, digests.whir),
-            Backend::Whir => (Backend::Whir, digests.hyrax),
+        let other = match O::S::BACKEND {
+            Backend::Hyrax => digests.whir,
+            Backend::Whir => digests.hyrax,
         };
         let prepared = Prepared::<O>::new(Arc::clone(&self.model), other).unwrap();
         let inputs = vec![vec![self.input.clone()]];
         let proof = prove(&prepared, &inputs).unwrap();
-        ProofFile {
-            mode: Mode::Trace,
-            backend,
-            digests,
-            program: self.model.program().clone(),
-            commitment: O::S::encode(prepared.commitment()),
-            inputs,
-            outputs: proof.outputs,
-            proof: proof.bytes,
-        }
+        prepared.file(inputs, proof)
     }
 
     fn verify_call(&self, file: &ProofFile) -> verifyCall {

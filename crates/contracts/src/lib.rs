@@ -20,8 +20,8 @@ pub mod registry;
 pub mod storage;
 
 pub use abi::{
-    Appraisal, IERC20Permit3009, IEvidence, IInference, IInferenceSettlementRelay, IMulticall3, IPermit2,
-    ITEEInferenceVerifier, ITEERegistry, ITEEVerifier, IX402ExactPermit2Proxy,
+    Appraisal, IERC20Permit3009, IEvidence, IInference, IInferenceSettlementRelay, IMulticall3,
+    IPermit2, ITEEInferenceVerifier, ITEERegistry, ITEEVerifier, IX402ExactPermit2Proxy,
     IX402UptoPermit2Proxy,
 };
 pub use registry::registration_nonce;

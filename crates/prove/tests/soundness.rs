@@ -17,8 +17,8 @@ use og_prove::opener::Opener;
 use og_prove::trace::{Prepared, prove, prove_mapped, prove_steps, run};
 use og_prove::whir::WhirOpener;
 use og_zkml::field::Field;
-use og_zkml::model::ModelId;
-use og_zkml::proof_file::{FileError, model_digests, verify_file};
+use og_zkml::model::{Commitments, ModelId};
+use og_zkml::proof_file::{FileError, verify_file};
 use og_zkml::qir::{Builder, Linear, NodeWeights, Op, Program, Tensor, Weights};
 use og_zkml::scheme::{Backend, Scheme};
 use og_zkml::trace::{Packing, TraceError};
@@ -37,7 +37,7 @@ fn long() -> bool {
 
 fn prepared<O: Opener>(program: Program, seed: u64) -> Prepared<O> {
     let model = model(program, seed);
-    let digests = model_digests(&model).unwrap();
+    let digests = *Commitments::of(&model).unwrap().digests();
     let other = match O::S::BACKEND {
         Backend::Hyrax => digests.whir,
         Backend::Whir => digests.hyrax,

@@ -21,8 +21,8 @@ use og_zkml::field::Field;
 use og_zkml::layout::{
     Functional, Kind, Layout, Sizes, bits_for, equality, equality_at, equality_prefix, evaluate,
 };
-use og_zkml::model::Model;
-use og_zkml::proof_file::{FileError, ProofFile, model_digests, verify_file};
+use og_zkml::model::{Commitments, Model};
+use og_zkml::proof_file::{FileError, ProofFile, verify_file};
 use og_zkml::qir::Op;
 use og_zkml::scheme::Scheme;
 use og_zkml::whir::Goldilocks2 as F;
@@ -58,7 +58,7 @@ fn honest_proofs_hold() {
 fn files_hold_and_name_their_model() {
     fn check<O: Opener>(other: fn(&og_zkml::model::Digests) -> [u8; 32]) {
         let model = model(program(), 1);
-        let digests = model_digests(&model).unwrap();
+        let digests = *Commitments::of(&model).unwrap().digests();
         let prepared = Prepared::<O>::new(Arc::clone(&model), other(&digests)).unwrap();
         assert_eq!(*prepared.digests(), digests);
         let inputs = inputs(model.program(), 2, 2);

@@ -16,7 +16,8 @@ use og_prove::hyrax::Hyrax;
 use og_prove::opener::{FieldOf, Opener};
 use og_prove::trace::{Prepared, functionals, materialise, prove, run, sumcheck};
 use og_prove::whir::WhirOpener;
-use og_zkml::proof_file::{model_digests, verify_file};
+use og_zkml::model::Commitments;
+use og_zkml::proof_file::verify_file;
 use og_zkml::qir::{Axis, Builder, Linear, Op, Program, Requant};
 use og_zkml::scheme::{Backend, Scheme};
 use og_zkml::trace::{Combination, StatementBytes};
@@ -81,7 +82,7 @@ fn time<O: Opener>(name: &str, program: Program) {
     });
     let weights = og_zkml::qir::Weights::new(&program, nodes.collect()).unwrap();
     let model = std::sync::Arc::new(og_zkml::model::Model::new(program, weights).unwrap());
-    let digests = model_digests(&model).unwrap();
+    let digests = *Commitments::of(&model).unwrap().digests();
     let other = if O::S::BACKEND == Backend::Hyrax { digests.whir } else { digests.hyrax };
     let start = Instant::now();
     let prepared = Prepared::<O>::new(model, other).unwrap();
@@ -133,8 +134,11 @@ fn phases<O: Opener>(prepared: &Prepared<O>) -> String {
     };
     let execute = least(&mut || drop(run(program, prepared.model().weights(), &batch).unwrap()));
     let mut table = Vec::new();
-    let factors = least(&mut || table = materialise(prepared.layout(), &functionals(program, &combination, &steps)));
-    let sumcheck = least(&mut || drop(sumcheck::prove(prepared.vector(), table.clone(), &mut transcript)));
+    let factors = least(&mut || {
+        table = materialise(prepared.layout(), &functionals(program, &combination, &steps))
+    });
+    let sumcheck =
+        least(&mut || drop(sumcheck::prove(prepared.vector(), table.clone(), &mut transcript)));
     format!("execute {execute:.2?}, factors {factors:.2?}, sumcheck {sumcheck:.2?}")
 }
 

@@ -12,7 +12,7 @@
 //! | Module | Holds |
 //! |---|---|
 //! | [`onnx`] | ONNX files: a bounded reader, shapes, folding, into a float graph |
-//! | [`reference`] | the float graph executed in `f32`, to calibrate and to compare with |
+//! | [`mod@reference`] | the float graph executed in `f32`, to calibrate and to compare with |
 //! | [`compile`] | float graph and ranges into a program of integers |
 //! | [`certificate`] | how far the integers are from the floats |
 //! | [`qir`] | the program: operators, types, proven ranges, canonical bytes |

@@ -183,17 +183,6 @@ impl fmt::Display for Report {
     }
 }
 
-/// What a model's id is computed from, commitments of both backends included: whoever holds a model learns from this
-/// whether a proof is for it.
-///
-/// # Errors
-/// When the weights cannot be committed to.
-pub fn model_digests(model: &Model) -> Result<Digests, FileError> {
-    let vector = Layout::new(model.program())?.arrange(model.weights())?;
-    let (hyrax, whir) = (Hyrax::commit(&vector)?, Whir::commit(&vector)?);
-    Ok(model.digests(Hyrax::digest(&hyrax), Whir::digest(&whir), parameters()))
-}
-
 /// What proofs of a mode give away besides model id, program, inputs and outputs.
 #[must_use]
 pub const fn reveals(mode: Mode) -> &'static str {

@@ -320,7 +320,7 @@ enum Part {
     Varint(u64),
     Fixed(u8, Vec<u8>),
     Bytes(Vec<u8>),
-    Nested(Vec<(u64, Part)>),
+    Nested(Vec<(u64, Self)>),
 }
 
 fn take_varint(bytes: &mut &[u8]) -> Option<u64> {

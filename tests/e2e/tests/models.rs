@@ -60,10 +60,22 @@ fn models_compile_and_their_inferences_are_proved_and_verified() {
         assert!(shown.status.success(), "{model}: {}", talk(&shown));
         let id = json(&shown)["model_id"].as_str().unwrap().to_owned();
 
+        let certificate = folder.path().join("certificate.json");
+        let certificate = certificate.to_str().unwrap();
+        let certify = ["--json", "model", "certify", compiled, "--onnx", &onnx, "--data", &input];
+        let certified = og(&[&certify[..], &["-o", certificate]].concat());
+        assert!(certified.status.success(), "{model}: {}", talk(&certified));
+        let certified = json(&certified);
+        assert_eq!(certified["model_id"], id.as_str());
+        assert_eq!(certified["same_argmax"], certified["rows"]);
+        assert!(certified["max_error"].as_f64().unwrap() <= 3e-3, "{model}: {certified}");
+        assert!(std::fs::read_to_string(certificate).unwrap().contains("reference f32"));
+
         for (backend, bytes_max) in ["H", "W"].into_iter().zip(bytes_max) {
             let proof = folder.path().join(format!("{model}.{backend}.ogz"));
             let proof = proof.to_str().unwrap();
-            let prove = ["--json", "prove", "--input", &input, "--backend", backend, "--out", proof];
+            let prove =
+                ["--json", "prove", "--input", &input, "--backend", backend, "--out", proof];
             let proved = og(&[&prove[..], &["--model", compiled]].concat());
             assert!(proved.status.success(), "{model} {backend}: {}", talk(&proved));
             let proved = json(&proved);
