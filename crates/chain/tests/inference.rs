@@ -27,6 +27,9 @@ use og_zkml::qir::{Builder, Linear, NodeWeights, Op, Requant, Tensor, Weights};
 use og_zkml::scheme::{Backend, Scheme};
 use support::*;
 
+/// A name, and what is changed about a call.
+type Change<T> = (&'static str, fn(&mut T));
+
 /// A perceptron of some thousand weights, its commitments and an input.
 struct World {
     chain: Chain,
@@ -135,7 +138,7 @@ fn proofs_of_both_backends_hold_for_what_they_prove_and_nothing_else() {
         assert!(matches!(result, CallResult::Success { .. }));
         println!("backend {}: {} bytes, {took:?}, {gas} gas", file.backend, call.proof.len());
 
-        let changes: [(&str, fn(&mut verifyCall)); 6] = [
+        let changes: [Change<verifyCall>; 6] = [
             ("model", |call| call.modelId.0[0] ^= 1),
             ("mode", |call| call.mode = FixedBytes([b'S'])),
             ("input", |call| call.inputs[3] += 1),
@@ -170,7 +173,7 @@ fn a_model_is_executed_again_bit_for_bit() {
     assert!(again.valid);
     assert_eq!(again.outputs, expected);
 
-    let changes: [(&str, fn(&mut reexecuteCall)); 6] = [
+    let changes: [Change<reexecuteCall>; 6] = [
         ("another id", |call| call.modelId.0[31] ^= 1),
         ("another commitment", |call| call.commitmentW.0[0] ^= 1),
         ("a changed weight", |call| {

@@ -135,7 +135,7 @@ fn phases<O: Opener>(prepared: &Prepared<O>) -> String {
     let execute = least(&mut || drop(run(program, prepared.model().weights(), &batch).unwrap()));
     let mut table = Vec::new();
     let factors = least(&mut || {
-        table = materialise(prepared.layout(), &functionals(program, &combination, &steps))
+        table = materialise(prepared.layout(), &functionals(program, &combination, &steps));
     });
     let sumcheck =
         least(&mut || drop(sumcheck::prove(prepared.vector(), table.clone(), &mut transcript)));

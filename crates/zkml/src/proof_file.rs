@@ -24,9 +24,9 @@
 
 use crate::hyrax::Hyrax;
 use crate::layout::{Layout, LayoutError};
-use crate::model::{Digests, Model, ModelId};
+use crate::model::{Digests, ModelId};
 use crate::qir::{CodecError, Program, Tensor, TensorType};
-use crate::scheme::{Backend, Mode, Scheme, SchemeError, parameters};
+use crate::scheme::{Backend, Mode, Scheme, SchemeError};
 use crate::security::Security;
 use crate::trace::{self, Claim, DEFAULT_WORK, MAX_BATCH, PackError, StatementBytes, TraceError};
 use crate::whir::Whir;

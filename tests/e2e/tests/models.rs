@@ -1,4 +1,5 @@
 //! Models on the command line: from an ONNX file to a proof that a stranger checks.
+#![allow(clippy::print_stdout, reason = "a test says what it leaves out")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a missing JSON member fails the test")]
 
