@@ -6,8 +6,10 @@
 //! | `test` | builds and runs every test, and counts the shared vectors that ran |
 //! | `tidy` | checks the architecture invariants of `docs/architecture.md` |
 //! | `contracts` | rebuilds the Solidity artifacts; with `--check`, fails when one differs from the committed one |
+//! | `bench zkml` | times proofs and compares with the baseline; with `--save`, makes the baseline |
 //! | `deny` | checks licences, bans and sources of every dependency |
 
+mod bench;
 mod ci;
 mod setup;
 mod tidy;
@@ -17,7 +19,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: cargo xtask <ci | test | tidy | contracts [--check] | deny>";
+const USAGE: &str =
+    "usage: cargo xtask <ci | test | tidy | contracts [--check] | bench zkml [--save] | deny>";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,6 +31,8 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::check(),
         ["contracts"] => ci::contracts(false),
         ["contracts", "--check"] => ci::contracts(true),
+        ["bench", "zkml"] => bench::zkml(false),
+        ["bench", "zkml", "--save"] => bench::zkml(true),
         ["deny"] => ci::deny(),
         _ => {
             say(USAGE);

@@ -43,6 +43,7 @@ fn addresses() -> Vec<Address> {
         alloy_eips::eip2935::HISTORY_STORAGE_ADDRESS,
         og_contracts::addresses::TEE_VERIFIER_PRECOMPILE,
         og_contracts::addresses::EVIDENCE_PRECOMPILE,
+        og_contracts::addresses::INFERENCE_PRECOMPILE,
         MINER,
     ];
     let mut all: Vec<Address> = built_in.into();

@@ -93,6 +93,20 @@ pub fn generator(index: u64) -> Point {
     }
 }
 
+/// The two coordinates, 32 bytes each, little endian.
+#[cfg(test)]
+pub(super) fn coordinates(point: &Point) -> Vec<u8> {
+    let limbs = |coordinate: Fq| coordinate.into_bigint().0.map(u64::to_le_bytes);
+    [limbs(point.x), limbs(point.y)].as_flattened().as_flattened().to_vec()
+}
+
+/// The point with these coordinates; nothing is checked but that they are reduced.
+pub(super) fn from_coordinates(bytes: &[u8; 64]) -> Option<Point> {
+    let (x, y) = halves_of(bytes);
+    let coordinate = |limbs| Fq::from_bigint(BigInt(limbs));
+    Some(Point::new_unchecked(coordinate(x)?, coordinate(y)?))
+}
+
 /// The coordinate whose Montgomery form is congruent to `limbs`.
 fn coordinate(mut limbs: [u64; 4]) -> Fq {
     while !less(&limbs, &MODULUS) {

@@ -8,7 +8,7 @@
 //!   one window and no doubling.
 //! * [`Basis::rows`]: the generators, small integers; many rows share the inversions.
 
-use super::curve::{Adder, Point, generator};
+use super::curve::{Adder, Point, from_coordinates, generator};
 use super::scalar::Scalar;
 use ark_bn254::{G1Projective, g1};
 use ark_ec::scalar_mul::glv::GLVConfig;
@@ -253,6 +253,14 @@ pub fn combine(points: &[Point], scalars: &[Scalar]) -> G1Projective {
     sum
 }
 
+/// The first generators, so that whoever checks one proof need not derive them first; a test derives them anew.
+static FIRST: &[u8] = include_bytes!("generators.bin");
+
+fn kept(index: u64) -> Option<Point> {
+    let (points, _) = FIRST.as_chunks::<64>();
+    from_coordinates(points.get(usize::try_from(index).ok()?)?)
+}
+
 /// The value's generator, then those of `2^bits` columns (`bits ≤` [`MAX_COLUMN_BITS`]); kept for the process.
 pub fn generators(bits: u32) -> &'static [Point] {
     static CACHE: [OnceLock<Vec<Point>>; MAX_COLUMN_BITS as usize + 1] =
@@ -262,7 +270,7 @@ pub fn generators(bits: u32) -> &'static [Point] {
         let mut points =
             bits.checked_sub(1).map(|fewer| generators(fewer).to_vec()).unwrap_or_default();
         let known = points.len() as u64;
-        points.extend((known..=1 << bits).map(generator));
+        points.extend((known..=1 << bits).map(|at| kept(at).unwrap_or_else(|| generator(at))));
         points
     })
 }
@@ -345,7 +353,7 @@ impl Basis {
 
 #[cfg(test)]
 mod tests {
-    use super::super::curve::IDENTITY_POINT;
+    use super::super::curve::{IDENTITY_POINT, coordinates};
     use super::*;
     use crate::field::Field;
     use ark_bn254::Fr;
@@ -467,6 +475,19 @@ mod tests {
         assert_eq!(basis.rows(&values), naive);
         assert_eq!(basis.rows(&[0; 9]), [IDENTITY_POINT; 2]);
         assert!(basis.rows(&[]).is_empty());
+    }
+
+    #[test]
+    fn kept_generators_are_the_derived_ones() {
+        let derived: Vec<Point> = (0..=512).map(generator).collect();
+        let bytes: Vec<u8> = derived.iter().flat_map(coordinates).collect();
+        if std::env::var_os("OG_REWRITE").is_some() {
+            let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/hyrax/generators.bin");
+            std::fs::write(file, &bytes).unwrap();
+        }
+        assert!(FIRST == bytes, "generators.bin differs; OG_REWRITE=1 writes it");
+        assert!((0..).zip(&derived).all(|(at, point)| kept(at) == Some(*point)));
+        assert_eq!(kept(513), None);
     }
 
     #[test]
