@@ -15,8 +15,8 @@ use serde_json::json;
 use crate::arguments::VerifyOptions;
 use crate::ui::Ui;
 
-/// Most bytes that are read of a file.
-const FILE_BYTES_MAX: u64 = bundle::BUNDLE_BYTES_MAX as u64;
+/// Most bytes that are read of a file; a bundle may have fewer, and its own reader says so.
+const FILE_BYTES_MAX: u64 = og_zkml::proof_file::MAX_FILE_BYTES as u64;
 
 pub(crate) const REJECTED: u8 = 1;
 pub(crate) const UNREADABLE: u8 = 2;
