@@ -14,6 +14,7 @@ use og_zkml::model::{Commitments, Model};
 use og_zkml::proof_file::{FileError, Named, ProofFile, verify_file};
 use og_zkml::qir::Tensor;
 use og_zkml::scheme::{Backend, Scheme};
+use og_zkml::whir::Whir;
 use serde_json::{Value, json};
 
 use crate::arguments::{ProveOptions, VerifyOptions};
@@ -37,19 +38,18 @@ pub(crate) fn prove(options: &ProveOptions, ui: &Ui) -> Result<ExitCode> {
 
     let bar = ui.spinner("committing to the weights");
     let begun = Instant::now();
-    let commitments =
-        Commitments::of(&model).with_context(|| options.model.display().to_string())?;
     let made = match backend {
-        Backend::Hyrax => make::<Hyrax>(&model, &commitments, inputs, &bar)?,
-        Backend::Whir => make::<WhirOpener>(&model, &commitments, inputs, &bar)?,
+        Backend::Hyrax => make::<Hyrax, Whir>(&model, inputs, &bar),
+        Backend::Whir => make::<WhirOpener, Hyrax>(&model, inputs, &bar),
     };
+    let made = made.with_context(|| options.model.display().to_string())?;
     bar.finish_and_clear();
     let commit_ms = ms(begun) - made.prove_ms;
     let bytes = made.file.encode()?;
 
     // A proof that we would not accept ourselves is never handed out.
     let begun = Instant::now();
-    let id = commitments.digests().model_id();
+    let id = made.file.digests.model_id();
     let report = verify_file(&bytes, Some(id)).context("the proof just made does not verify")?;
     let verify_ms = ms(begun);
     std::fs::write(&options.out, &bytes).with_context(|| options.out.display().to_string())?;
@@ -98,18 +98,13 @@ struct Made {
     prove_cpu_ms: f64,
 }
 
-fn make<O: Opener>(
+/// Commits with both backends, as the model id takes, and proves with one.
+fn make<O: Opener, Other: Scheme>(
     model: &Arc<Model>,
-    commitments: &Commitments,
     inputs: Vec<Tensor>,
     bar: &indicatif::ProgressBar,
 ) -> Result<Made> {
-    let digests = commitments.digests();
-    let other = match O::S::BACKEND {
-        Backend::Hyrax => digests.whir,
-        Backend::Whir => digests.hyrax,
-    };
-    let prepared = Prepared::<O>::new(Arc::clone(model), other)?;
+    let prepared = Prepared::<O>::with_other::<Other>(Arc::clone(model))?;
     bar.set_message("proving");
     let (begun, cpu) = (Instant::now(), cpu_ms());
     let inputs = vec![inputs];

@@ -102,6 +102,16 @@ impl<O: Opener> Prepared<O> {
         Ok(Self { model, layout, vector, commitment, cached, digests })
     }
 
+    /// [`Self::new`], with the other backend's commitment made by its scheme `Other`.
+    ///
+    /// # Errors
+    /// When the weights cannot be committed to.
+    pub fn with_other<Other: Scheme>(model: Arc<Model>) -> Result<Self, ProveError> {
+        let vector = Layout::new(model.program())?.arrange(model.weights())?;
+        let other = Other::commit(&vector).map_err(OpenError::from)?;
+        Self::new(model, Other::digest(&other))
+    }
+
     /// The model.
     #[must_use]
     pub fn model(&self) -> &Model {

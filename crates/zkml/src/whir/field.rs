@@ -164,25 +164,25 @@ impl Neg for Goldilocks {
     }
 }
 
-impl AddAssign for Goldilocks {
-    #[inline]
-    fn add_assign(&mut self, other: Self) {
-        *self = *self + other;
-    }
+/// The assigning forms of the operators.
+macro_rules! assigning {
+    ($($field:ty, $operator:ident, $method:ident, $sign:tt;)*) => {$(
+        impl $operator for $field {
+            #[inline]
+            fn $method(&mut self, other: Self) {
+                *self = *self $sign other;
+            }
+        }
+    )*};
 }
 
-impl SubAssign for Goldilocks {
-    #[inline]
-    fn sub_assign(&mut self, other: Self) {
-        *self = *self - other;
-    }
-}
-
-impl MulAssign for Goldilocks {
-    #[inline]
-    fn mul_assign(&mut self, other: Self) {
-        *self = *self * other;
-    }
+assigning! {
+    Goldilocks, AddAssign, add_assign, +;
+    Goldilocks, SubAssign, sub_assign, -;
+    Goldilocks, MulAssign, mul_assign, *;
+    Goldilocks2, AddAssign, add_assign, +;
+    Goldilocks2, SubAssign, sub_assign, -;
+    Goldilocks2, MulAssign, mul_assign, *;
 }
 
 /// `a + b·X` with `X² = 7`: the field of challenges, of `p² ≈ 2^128` elements.
@@ -269,27 +269,6 @@ impl Neg for Goldilocks2 {
     #[inline]
     fn neg(self) -> Self {
         Self(-self.0, -self.1)
-    }
-}
-
-impl AddAssign for Goldilocks2 {
-    #[inline]
-    fn add_assign(&mut self, other: Self) {
-        *self = *self + other;
-    }
-}
-
-impl SubAssign for Goldilocks2 {
-    #[inline]
-    fn sub_assign(&mut self, other: Self) {
-        *self = *self - other;
-    }
-}
-
-impl MulAssign for Goldilocks2 {
-    #[inline]
-    fn mul_assign(&mut self, other: Self) {
-        *self = *self * other;
     }
 }
 
