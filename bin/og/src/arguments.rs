@@ -226,7 +226,8 @@ pub(crate) struct OnnxOptions {
 #[command(after_help = "\
 Examples:
   og prove --model mlp.qir --input digit.json --out digit.ogz
-  og prove --model mlp.onnx --input-range 0..1 --input digit.json --backend W --out digit.ogz --json")]
+  og prove --model mlp.onnx --input-range 0..1 --input digit.json --backend W --out digit.ogz --json
+  og prove --model net.qir --input digit.json --mode S --out digit.ogz")]
 pub(crate) struct ProveOptions {
     /// A compiled model, or an ONNX file, which is then compiled first.
     #[arg(long, value_name = "FILE")]
@@ -234,8 +235,9 @@ pub(crate) struct ProveOptions {
     /// The input: JSON, `{"input_data": [[…]]}` with one list per input.
     #[arg(long, value_name = "FILE")]
     pub(crate) input: PathBuf,
-    /// T: the accumulators of all linear nodes are in the proof, in the clear.
-    #[arg(long, default_value = "T", value_parser = ["T"])]
+    /// T: the accumulators of all linear nodes are in the proof, in the clear. S: they are committed to, which makes small proofs of
+    /// models with many activations.
+    #[arg(long, default_value = "T", value_parser = ["T", "S"])]
     pub(crate) mode: String,
     /// H: small proofs over BN254. W: hash-based proofs, without a curve.
     #[arg(long, default_value = "H", value_parser = ["H", "W"])]

@@ -13,7 +13,8 @@ use og_zkml::hyrax::Hyrax;
 use og_zkml::model::{Commitments, Model};
 use og_zkml::proof_file::{FileError, Named, ProofFile, verify_file};
 use og_zkml::qir::Tensor;
-use og_zkml::scheme::{Backend, Scheme};
+use og_zkml::scheme::{Backend, Mode, Scheme};
+use og_zkml::succinct::{Plan, stated_messages};
 use og_zkml::whir::Whir;
 use serde_json::{Value, json};
 
@@ -34,13 +35,17 @@ pub(crate) fn prove(options: &ProveOptions, ui: &Ui) -> Result<ExitCode> {
     let model = Arc::new(model::load(&options.model, Some(&options.onnx), ui)?);
     let compile_ms = ms(begun);
     let inputs = read_inputs(&model, options)?;
-    announce(&model, ui);
+    let mode = match options.mode.as_str() {
+        "S" => Mode::Succinct,
+        _ => Mode::Trace,
+    };
+    announce(&model, mode, ui)?;
 
     let bar = ui.spinner("committing to the weights");
     let begun = Instant::now();
     let made = match backend {
-        Backend::Hyrax => make::<Hyrax, Whir>(&model, inputs, &bar),
-        Backend::Whir => make::<WhirOpener, Hyrax>(&model, inputs, &bar),
+        Backend::Hyrax => make::<Hyrax, Whir>(&model, mode, inputs, &bar),
+        Backend::Whir => make::<WhirOpener, Hyrax>(&model, mode, inputs, &bar),
     };
     let made = made.with_context(|| options.model.display().to_string())?;
     bar.finish_and_clear();
@@ -82,14 +87,23 @@ pub(crate) fn prove(options: &ProveOptions, ui: &Ui) -> Result<ExitCode> {
 }
 
 /// What is ahead, before it is paid for.
-fn announce(model: &Model, ui: &Ui) {
+fn announce(model: &Model, mode: Mode, ui: &Ui) -> Result<()> {
+    let program = model.program();
     let weights: usize =
-        model.program().linears().map(|(_, linear)| linear.weight_len() + linear.bias_len()).sum();
-    let stated: usize = model.program().linears().map(|(_, linear)| linear.accumulator_len()).sum();
-    ui.say(&format!(
-        "{weights} weights, {} multiplications, {stated} accumulators to state",
-        model.program().linear_work()
-    ));
+        program.linears().map(|(_, linear)| linear.weight_len() + linear.bias_len()).sum();
+    let trace = match mode {
+        Mode::Trace => {
+            let stated: usize = program.linears().map(|(_, linear)| linear.accumulator_len()).sum();
+            format!("{stated} accumulators to state")
+        }
+        Mode::Succinct => {
+            let plan = Plan::new(program, 1)?;
+            let stated: usize = stated_messages(&plan, program).map(|(_, count)| count).sum();
+            format!("{stated} results to state, {} limbs to commit to", 4 * plan.groups())
+        }
+    };
+    ui.say(&format!("{weights} weights, {} multiplications, {trace}", program.linear_work()));
+    Ok(())
 }
 
 struct Made {
@@ -101,6 +115,7 @@ struct Made {
 /// Commits with both backends, as the model id takes, and proves with one.
 fn make<O: Opener, Other: Scheme>(
     model: &Arc<Model>,
+    mode: Mode,
     inputs: Vec<Tensor>,
     bar: &indicatif::ProgressBar,
 ) -> Result<Made> {
@@ -108,7 +123,10 @@ fn make<O: Opener, Other: Scheme>(
     bar.set_message("proving");
     let (begun, cpu) = (Instant::now(), cpu_ms());
     let inputs = vec![inputs];
-    let proof = og_prove::trace::prove(&prepared, &inputs)?;
+    let proof = match mode {
+        Mode::Trace => og_prove::trace::prove(&prepared, &inputs)?,
+        Mode::Succinct => og_prove::succinct::prove(&prepared, &inputs)?,
+    };
     let (prove_ms, prove_cpu_ms) = (ms(begun), cpu_ms() - cpu);
     Ok(Made { file: prepared.file(inputs, proof), prove_ms, prove_cpu_ms })
 }

@@ -8,7 +8,7 @@ pragma solidity ^0.8.24;
 /// a call that does not decode fails as a whole.
 interface IInference {
     /// Whether `proof`, a proof file (.ogz), shows that the model with this id gives these outputs for these inputs.
-    /// @param mode the protocol that the proof must follow; "T": accumulators in the clear
+    /// @param mode the protocol that the proof must follow; "T": accumulators in the clear; "S": committed to
     function verify(bytes32 modelId, bytes1 mode, int64[] calldata inputs, int64[] calldata outputs, bytes calldata proof)
         external
         view

@@ -20,11 +20,13 @@ use og_chain::{At, CallRequest, CallResult, Chain, Storage};
 use og_contracts::IInference::{reexecuteCall, verifyCall};
 use og_contracts::addresses::INFERENCE_PRECOMPILE;
 use og_prove::opener::Opener;
-use og_prove::trace::{Prepared, prove};
+use og_prove::trace::Prepared;
+use og_prove::whir::WhirOpener;
+use og_zkml::hyrax::Hyrax;
 use og_zkml::model::{Commitments, Model};
 use og_zkml::proof_file::ProofFile;
 use og_zkml::qir::{Builder, Linear, NodeWeights, Op, Requant, Tensor, Weights};
-use og_zkml::scheme::{Backend, Scheme};
+use og_zkml::scheme::{Backend, Mode, Scheme};
 use support::*;
 
 /// A name, and what is changed about a call.
@@ -69,7 +71,7 @@ impl World {
         B256::from(self.commitments.digests().model_id().0)
     }
 
-    fn file<O: Opener>(&self) -> ProofFile {
+    fn file<O: Opener>(&self, mode: Mode) -> ProofFile {
         let digests = *self.commitments.digests();
         let other = match O::S::BACKEND {
             Backend::Hyrax => digests.whir,
@@ -77,14 +79,17 @@ impl World {
         };
         let prepared = Prepared::<O>::new(Arc::clone(&self.model), other).unwrap();
         let inputs = vec![vec![self.input.clone()]];
-        let proof = prove(&prepared, &inputs).unwrap();
+        let proof = match mode {
+            Mode::Trace => og_prove::trace::prove(&prepared, &inputs).unwrap(),
+            Mode::Succinct => og_prove::succinct::prove(&prepared, &inputs).unwrap(),
+        };
         prepared.file(inputs, proof)
     }
 
     fn verify_call(&self, file: &ProofFile) -> verifyCall {
         verifyCall {
             modelId: self.id(),
-            mode: FixedBytes([b'T']),
+            mode: FixedBytes([file.mode.code()]),
             inputs: self.input.values.clone(),
             outputs: file.outputs[0][0].values.clone(),
             proof: file.encode().unwrap().into(),
@@ -128,7 +133,9 @@ impl World {
 #[test]
 fn proofs_of_both_backends_hold_for_what_they_prove_and_nothing_else() {
     let world = World::new();
-    for file in [world.file::<og_zkml::hyrax::Hyrax>(), world.file::<og_prove::whir::WhirOpener>()]
+    for file in [Mode::Trace, Mode::Succinct]
+        .into_iter()
+        .flat_map(|mode| [world.file::<Hyrax>(mode), world.file::<WhirOpener>(mode)])
     {
         let call = world.verify_call(&file);
         let begun = Instant::now();
@@ -168,7 +175,7 @@ fn a_model_is_executed_again_bit_for_bit() {
     let found = |call: &reexecuteCall| {
         reexecuteCall::abi_decode_returns(&world.answer(call.abi_encode())).unwrap()
     };
-    let expected = world.file::<og_prove::whir::WhirOpener>().outputs[0][0].values.clone();
+    let expected = world.file::<WhirOpener>(Mode::Trace).outputs[0][0].values.clone();
     let again = found(&call);
     assert!(again.valid);
     assert_eq!(again.outputs, expected);
@@ -198,7 +205,7 @@ fn a_model_is_executed_again_bit_for_bit() {
 #[test]
 fn gas_is_charged_before_the_work_and_malformed_calls_burn_it() {
     let world = World::new();
-    let file = world.file::<og_zkml::hyrax::Hyrax>();
+    let file = world.file::<Hyrax>(Mode::Trace);
     let verify = world.verify_call(&file).abi_encode();
     let (result, used) = world.ask(verify.clone(), 30_000_000);
     assert!(matches!(result, CallResult::Success { .. }));

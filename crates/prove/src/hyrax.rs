@@ -6,14 +6,16 @@
 //! as the first one, but that is little, and the scalars are all it has to compute. The two terms of a round, and the
 //! rows of a commitment, are computed side by side.
 
-use crate::opener::{OpenError, Opener};
+use crate::opener::{Claimed, Numbers, OpenError, Opener};
 use ark_ec::CurveGroup;
 use og_zkml::field::Field;
-use og_zkml::hyrax::curve::{POINT_BYTES, encode};
+use og_zkml::hyrax::curve::{POINT_BYTES, Point, encode};
 use og_zkml::hyrax::msm::Basis;
 use og_zkml::hyrax::{
-    Accumulator, CROSS, Commitment, FOLD, LAST, Scalar, VALUE, column_bits, equalities, rounds,
+    Accumulator, CROSS, Commitment, FOLD, LAST, POOL, ROWS, Scalar, VALUE, column_bits, equalities,
+    rounds_of, shared_columns, tail,
 };
+use og_zkml::layout::equality;
 use og_zkml::scheme::{SchemeError, variables};
 use og_zkml::transcript;
 use rayon::prelude::*;
@@ -22,16 +24,49 @@ use std::sync::Arc;
 pub use og_zkml::hyrax::Hyrax;
 
 /// Rows of a commitment that one task computes.
-const ROWS: usize = 16;
+const TASK: usize = 16;
 
 /// Fewest values that are worth a second task.
 const SERIAL: usize = 1 << 13;
 
-/// What opening takes: the values themselves.
+/// What opening takes: the numbers themselves, and the shape of their matrix.
 #[derive(Clone, Debug)]
 pub struct Cached {
-    values: Arc<[i64]>,
+    numbers: Matrix,
     n: u32,
+    columns: u32,
+}
+
+/// The numbers, row by row.
+#[derive(Clone, Debug)]
+enum Matrix {
+    Integers(Arc<[i64]>),
+    Elements(Arc<[Scalar]>),
+}
+
+impl Cached {
+    /// `Σ_k factor_k · row_k`.
+    fn combine(&self, factors: &[Scalar]) -> Vec<Scalar> {
+        let columns = 1 << self.columns;
+        match &self.numbers {
+            Matrix::Integers(values) => combine_rows(values, factors, columns),
+            Matrix::Elements(elements) => {
+                let at = |column: usize| {
+                    let entries: Vec<Scalar> =
+                        elements.iter().skip(column).step_by(columns).copied().collect();
+                    Scalar::dot(factors, &entries)
+                };
+                (0..columns).into_par_iter().with_min_len(64).map(at).collect()
+            }
+        }
+    }
+}
+
+/// Commitments to the rows of integers of a matrix of `2^bits` columns.
+fn rows(values: &[i64], bits: u32) -> Vec<Point> {
+    let basis = Basis::of(bits);
+    let rows: Vec<_> = values.par_chunks(TASK << bits).map(|rows| basis.rows(rows)).collect();
+    rows.concat()
 }
 
 impl Opener for Hyrax {
@@ -40,34 +75,64 @@ impl Opener for Hyrax {
 
     fn prepare(values: Arc<[i64]>) -> Result<(Commitment, Cached), OpenError> {
         let n = variables(values.len())?;
-        let bits = column_bits(n);
-        let basis = Basis::of(bits);
-        let rows: Vec<_> = values.par_chunks(ROWS << bits).map(|rows| basis.rows(rows)).collect();
-        Ok((Commitment::new(n, rows.concat())?, Cached { values, n }))
+        let columns = column_bits(n);
+        let commitment = Commitment::new(n, rows(&values, columns))?;
+        Ok((commitment, Cached { numbers: Matrix::Integers(values), n, columns }))
     }
 
-    fn open(
-        cached: &Cached,
-        point: &[Scalar],
-        _value: Scalar,
+    fn send(
+        numbers: Numbers<'_, Scalar>,
+        widest: u32,
+        transcript: &mut transcript::Prover,
+    ) -> Result<Cached, OpenError> {
+        let length = match numbers {
+            Numbers::Integers(values) => values.len(),
+            Numbers::Elements(elements) => elements.len(),
+        };
+        let n = variables(length)?;
+        let columns = shared_columns(n, widest);
+        let (numbers, points) = match numbers {
+            Numbers::Integers(values) => (Matrix::Integers(values.into()), rows(values, columns)),
+            Numbers::Elements(elements) => {
+                let basis = Basis::of(columns);
+                let row = |row: &[Scalar]| basis.combine((1..).zip(row.iter().copied()));
+                let rows: Vec<_> = elements.par_chunks(1 << columns).map(row).collect();
+                let points = ark_bn254::G1Projective::normalize_batch(&rows);
+                (Matrix::Elements(elements.into()), points)
+            }
+        };
+        let bytes: Vec<u8> = points.iter().flat_map(encode).collect();
+        transcript.send_bytes(ROWS, &bytes, POINT_BYTES);
+        Ok(Cached { numbers, n, columns })
+    }
+
+    fn open_all(
+        openings: &[Claimed<'_, Self>],
         transcript: &mut transcript::Prover,
     ) -> Result<(), OpenError> {
-        let bits = column_bits(cached.n);
-        let expected = cached.n as usize;
-        let wrong = SchemeError::Point { found: point.len(), expected };
-        if point.len() != expected {
-            return Err(wrong.into());
-        }
-        let (row_point, column_point) =
-            point.split_at_checked((cached.n - bits) as usize).ok_or(wrong)?;
+        let bits = openings.iter().map(|(cached, ..)| cached.columns).max().unwrap_or(0);
+        let longest = openings.iter().map(|&(_, point, _)| point).max_by_key(|point| point.len());
+        let pool = if openings.len() > 1 { transcript.challenge(POOL) } else { Scalar::ONE };
         let basis = Basis::of(bits);
-        let mut u = combine_rows(&cached.values, &equalities(row_point), 1 << bits);
-        let mut b = equalities(column_point);
+        let mut u = vec![Scalar::ZERO; 1 << bits];
+        let mut weight = Scalar::ONE;
+        for &(cached, point, _) in openings {
+            let (found, expected) = (point.len(), cached.n as usize);
+            let row_point = point.get(..expected.saturating_sub(cached.columns as usize));
+            let (Some(row_point), true) = (row_point, found == expected) else {
+                return Err(SchemeError::Point { found, expected }.into());
+            };
+            for (sum, entry) in u.iter_mut().zip(cached.combine(&equality(row_point, weight))) {
+                *sum += entry;
+            }
+            weight *= pool;
+        }
+        let mut b = equalities(tail(longest.unwrap_or_default(), bits));
 
         let mix: Scalar = transcript.challenge(VALUE);
         // What the challenges so far multiply the generators of each block by.
         let mut folds = vec![Scalar::ONE];
-        for _ in 0..rounds(cached.n) {
+        for _ in 0..rounds_of(bits) {
             let half = u.len() / 2;
             let ((u0, u1), (b0, b1)) = (u.split_at(half), b.split_at(half));
             let cross = |u: &[Scalar], b: &[Scalar], offset: usize| {

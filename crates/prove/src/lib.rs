@@ -9,9 +9,13 @@
 //! |---|---|
 //! | [`opener`] | what a backend offers a prover |
 //! | [`hyrax`], [`whir`] | the two backends |
-//! | [`trace`] | proofs with the accumulators in the clear |
+//! | [`sumcheck`] | sums of products of vectors |
+//! | [`trace`] | mode T: proofs with the accumulators in the clear |
+//! | [`succinct`] | mode S: proofs with accumulators and activations committed to |
 
 pub mod hyrax;
 pub mod opener;
+pub mod succinct;
+pub mod sumcheck;
 pub mod trace;
 pub mod whir;

@@ -21,6 +21,18 @@ pub enum OpenError {
     Cached(&'static str),
 }
 
+/// A vector to be committed to inside a proof.
+#[derive(Clone, Copy, Debug)]
+pub enum Numbers<'a, F> {
+    /// Integers below `2^62` in size.
+    Integers(&'a [i64]),
+    /// Elements; the numbers are their coordinates ([`Scheme::COORDINATES`] for each), one element after the other.
+    Elements(&'a [F]),
+}
+
+/// An opening to be proved: what was kept from the commitment, the point, and the value.
+pub type Claimed<'a, O> = (&'a <O as Opener>::Cached, &'a [FieldOf<O>], FieldOf<O>);
+
 /// The prover's half of a [`Scheme`].
 pub trait Opener: 'static {
     /// The scheme it opens.
@@ -36,9 +48,28 @@ pub trait Opener: 'static {
     /// As [`Scheme::commit`].
     fn prepare(values: Arc<[i64]>) -> Result<(Commitment<Self>, Self::Cached), OpenError>;
 
-    /// Shows that the committed vector's extension is `value` at `point`.
+    /// Commits to a vector and sends the commitment; `widest` as in [`Scheme::receive`].
     ///
-    /// The caller has already sent `value`; nothing is checked here (a wrong `value` makes a proof that fails).
+    /// # Errors
+    /// As [`Scheme::commit`].
+    fn send(
+        numbers: Numbers<'_, FieldOf<Self>>,
+        widest: u32,
+        transcript: &mut transcript::Prover,
+    ) -> Result<Self::Cached, OpenError>;
+
+    /// Shows that committed vectors' extensions have these values at these points, as [`Scheme::verify_all`] wants them.
+    ///
+    /// The caller has already sent the values; nothing is checked here (a wrong one makes a proof that fails).
+    ///
+    /// # Errors
+    /// When a point does not fit the cached data.
+    fn open_all(
+        openings: &[Claimed<'_, Self>],
+        transcript: &mut transcript::Prover,
+    ) -> Result<(), OpenError>;
+
+    /// [`Self::open_all`] of one vector.
     ///
     /// # Errors
     /// When the point does not fit the cached data.
@@ -47,5 +78,7 @@ pub trait Opener: 'static {
         point: &[FieldOf<Self>],
         value: FieldOf<Self>,
         transcript: &mut transcript::Prover,
-    ) -> Result<(), OpenError>;
+    ) -> Result<(), OpenError> {
+        Self::open_all(&[(cached, point, value)], transcript)
+    }
 }

@@ -3,9 +3,8 @@
 //! The protocol and why it is sound: [`og_zkml::trace`]. A prover executes the inferences, states the accumulators, and
 //! proves one claim about the committed weights. All inferences of a batch share that claim, its sumcheck and its opening.
 
-pub mod sumcheck;
-
 use crate::opener::{Commitment, FieldOf, OpenError, Opener};
+use crate::sumcheck::{self, Pair, Values};
 use og_zkml::execute::{ExecuteError, Linears, execute};
 use og_zkml::field::Field;
 use og_zkml::layout::{Functional, Kind, Layout, LayoutError};
@@ -63,9 +62,11 @@ pub struct Prepared<O: Opener> {
     digests: Digests,
 }
 
-/// A proof of mode T, and what it proves.
+/// A proof, and what it proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
+    /// The protocol it follows.
+    pub mode: Mode,
     /// The outputs of each inference.
     pub outputs: Vec<Vec<Tensor>>,
     /// The proof.
@@ -154,7 +155,7 @@ impl<O: Opener> Prepared<O> {
     #[must_use]
     pub fn file(&self, inputs: Vec<Vec<Tensor>>, proof: Proof) -> ProofFile {
         ProofFile {
-            mode: Mode::Trace,
+            mode: proof.mode,
             backend: O::S::BACKEND,
             digests: self.digests,
             program: self.model.program().clone(),
@@ -232,7 +233,8 @@ pub fn prove_steps<O: Opener>(
 ) -> Result<Proof, ProveError> {
     let program = prepared.model.program();
     let statement = StatementBytes::new(program, inputs, &outputs)?;
-    let statement = statement.statement(O::S::BACKEND, &prepared.digests, &prepared.layout);
+    let statement =
+        statement.statement(O::S::BACKEND, Mode::Trace, &prepared.digests, &prepared.layout);
     let mut transcript = transcript::Prover::new(&statement);
     if mapped {
         transcript = transcript.with_leaves();
@@ -250,11 +252,13 @@ pub fn prove_steps<O: Opener>(
     }
     let combination = Combination::<FieldOf<O>>::draw(program, inputs.len(), &mut transcript);
     let factors = materialise(&prepared.layout, &functionals(program, &combination, steps));
-    let (point, value) = sumcheck::prove(&prepared.vector, factors, &mut transcript);
-    transcript.send(OPENED, &[value]);
+    let values = Values::Integers(&prepared.vector);
+    let (point, opened) = sumcheck::prove(vec![Pair { values, factors }], &mut transcript);
+    transcript.send(OPENED, &opened);
+    let value = opened.first().copied().unwrap_or(FieldOf::<O>::ZERO);
     O::open(&prepared.cached, &point, value, &mut transcript)?;
     let (bytes, leaves) = transcript.finish();
-    Ok(Proof { outputs, bytes, leaves })
+    Ok(Proof { mode: Mode::Trace, outputs, bytes, leaves })
 }
 
 /// The functional of each linear node for the operands of a batch.

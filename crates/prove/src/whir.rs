@@ -6,10 +6,11 @@
 mod encode;
 mod fold;
 
-use crate::opener::{OpenError, Opener};
+use crate::opener::{Claimed, Numbers, OpenError, Opener};
 use encode::CodeWord;
 use fold::Sum;
-use og_zkml::scheme::{self, SchemeError};
+use og_zkml::field::Field;
+use og_zkml::scheme::{self, Scheme, SchemeError};
 use og_zkml::transcript::{Prover, work_holds};
 use og_zkml::whir::parameters::Round;
 use og_zkml::whir::{
@@ -27,9 +28,25 @@ pub struct WhirOpener;
 pub struct Cached {
     parameters: Parameters,
     commitment: Commitment,
-    values: Arc<[i64]>,
+    elements: Vec<Goldilocks>,
     /// None when the vector itself is the opening.
     word: Option<CodeWord>,
+}
+
+impl Cached {
+    /// Commits to a vector that is padded to its full length.
+    fn new(elements: Vec<Goldilocks>) -> Result<Self, OpenError> {
+        let size = SchemeError::Size(elements.len());
+        let parameters =
+            Parameters::new(scheme::variables(elements.len())?).ok_or_else(|| size.clone())?;
+        let word = match parameters.rounds.first() {
+            Some(round) => Some(CodeWord::new(&elements, round, 1).ok_or(size)?),
+            None => None,
+        };
+        let root = word.as_ref().map_or_else(|| tree::row(&elements), CodeWord::root);
+        let commitment = Commitment::with_root(&elements, root)?;
+        Ok(Self { parameters, commitment, elements, word })
+    }
 }
 
 impl Opener for WhirOpener {
@@ -37,38 +54,46 @@ impl Opener for WhirOpener {
     type Cached = Cached;
 
     fn prepare(values: Arc<[i64]>) -> Result<(Commitment, Cached), OpenError> {
-        let elements = embed(&values)?;
-        let parameters = Parameters::new(scheme::variables(values.len())?)
-            .ok_or(SchemeError::Size(values.len()))?;
-        let word = match parameters.rounds.first() {
-            Some(round) => {
-                Some(CodeWord::new(&elements, round, 1).ok_or(SchemeError::Size(values.len()))?)
-            }
-            None => None,
-        };
-        let root = word.as_ref().map_or_else(|| tree::row(&elements), CodeWord::root);
-        let commitment = Commitment::with_root(&values, root)?;
-        Ok((commitment.clone(), Cached { parameters, commitment, values, word }))
+        let cached = Cached::new(embed(&values)?)?;
+        Ok((cached.commitment.clone(), cached))
     }
 
-    fn open(
-        cached: &Cached,
-        point: &[F],
-        _value: F,
+    fn send(
+        numbers: Numbers<'_, F>,
+        _widest: u32,
         transcript: &mut Prover,
-    ) -> Result<(), OpenError> {
-        let Cached { parameters, commitment, values, word } = cached;
-        let expected = commitment.variables() as usize;
-        if point.len() != expected {
-            return Err(SchemeError::Point { found: point.len(), expected }.into());
-        }
-        let elements = embed(values)?;
-        let Some(word) = word else {
-            let bytes: Vec<u8> = elements.iter().flat_map(|element| element.to_bytes()).collect();
-            transcript.send_bytes(message::VECTOR, &bytes, Goldilocks::BYTES);
-            return Ok(());
+    ) -> Result<Cached, OpenError> {
+        let elements = match numbers {
+            Numbers::Integers(values) => embed(values)?,
+            Numbers::Elements(elements) => {
+                let length = elements.len().saturating_mul(Whir::COORDINATES);
+                let mut flat = fold::flat(elements);
+                flat.resize(1 << scheme::variables(length)?, Goldilocks::ZERO);
+                flat
+            }
         };
-        open(parameters, commitment, elements, word, point, transcript)
+        let cached = Cached::new(elements)?;
+        let bytes = Whir::encode(&cached.commitment);
+        let (root, answers) = bytes.split_at_checked(32).unwrap_or((&bytes, &[]));
+        transcript.send_parts(message::COMMITMENT, &[(root, 32), (answers, F::BYTES)]);
+        Ok(cached)
+    }
+
+    fn open_all(openings: &[Claimed<'_, Self>], transcript: &mut Prover) -> Result<(), OpenError> {
+        for &(Cached { parameters, commitment, elements, word }, point, _) in openings {
+            let expected = commitment.variables() as usize;
+            if point.len() != expected {
+                return Err(SchemeError::Point { found: point.len(), expected }.into());
+            }
+            if let Some(word) = word {
+                open(parameters, commitment, elements.clone(), word, point, transcript)?;
+            } else {
+                let bytes: Vec<u8> =
+                    elements.iter().flat_map(|element| element.to_bytes()).collect();
+                transcript.send_bytes(message::VECTOR, &bytes, Goldilocks::BYTES);
+            }
+        }
+        Ok(())
     }
 }
 

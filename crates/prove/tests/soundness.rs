@@ -14,13 +14,14 @@ mod trace_support;
 
 use og_prove::hyrax::Hyrax;
 use og_prove::opener::Opener;
+use og_prove::sumcheck::{self, Pair, Values};
 use og_prove::trace::{Prepared, prove, prove_mapped, prove_steps, run};
 use og_prove::whir::WhirOpener;
 use og_zkml::field::Field;
 use og_zkml::model::{Commitments, ModelId};
 use og_zkml::proof_file::{FileError, verify_file};
 use og_zkml::qir::{Builder, Linear, NodeWeights, Op, Program, Tensor, Weights};
-use og_zkml::scheme::{Backend, Scheme};
+use og_zkml::scheme::{Backend, Mode, Scheme};
 use og_zkml::trace::{Packing, TraceError};
 use og_zkml::transcript::{Prover, TranscriptError};
 use og_zkml::whir::Goldilocks2;
@@ -213,7 +214,9 @@ fn a_proof_is_for_one_model_one_backend_one_batch() {
     assert!(verify_file(&h.file(batch.clone(), of_w.clone()).encode().unwrap(), None).is_err());
     let mut bytes = w.file(batch, of_w).encode().unwrap();
     bytes[4] = b'S';
-    assert_eq!(verify_file(&bytes, None).unwrap_err(), FileError::Mode(b'S'));
+    assert!(matches!(verify_file(&bytes, None).unwrap_err(), FileError::Trace(_)));
+    bytes[4] = b'Q';
+    assert_eq!(verify_file(&bytes, None).unwrap_err(), FileError::Mode(b'Q'));
 }
 
 fn cheats<O: Opener>() {
@@ -425,7 +428,7 @@ fn the_sumcheck_is_the_one_by_definition() {
     )
     .unwrap();
     let layout = og_zkml::layout::Layout::new(&program).unwrap();
-    let statement = bytes.statement(Backend::Whir, &digests, &layout);
+    let statement = bytes.statement(Backend::Whir, Mode::Trace, &digests, &layout);
     for n in [1_u32, 4, 9, 14, 16] {
         let mut random = Random(u64::from(n));
         let length = (1 << n) - random.below(1 << (n - 1)) as usize;
@@ -437,7 +440,9 @@ fn the_sumcheck_is_the_one_by_definition() {
             })
             .collect();
         let mut fast = Prover::new(&statement);
-        let (point, value) = og_prove::trace::sumcheck::prove(&values, factors.clone(), &mut fast);
+        let pair = Pair { values: Values::Integers(&values), factors: factors.clone() };
+        let (point, value) = sumcheck::prove(vec![pair], &mut fast);
+        let value = value[0];
         let mut slow = Prover::new(&statement);
         let mut weights: Vec<Goldilocks2> =
             values.iter().map(|&value| Goldilocks2::from_i64(value)).collect();

@@ -5,7 +5,7 @@
 
 use thiserror::Error;
 
-use crate::qir::{Linear, Op, Program, Tensor};
+use crate::qir::{Linear, Node, Op, Program, Tensor};
 
 pub(crate) mod function;
 pub use function::eval as eval_function;
@@ -71,6 +71,14 @@ pub enum ExecuteError {
         /// What is wrong.
         reason: String,
     },
+    /// What a proof states for a node is missing or not acceptable.
+    #[error("stated result of node {node}: {reason}")]
+    Stated {
+        /// The node.
+        node: usize,
+        /// What is wrong.
+        reason: String,
+    },
     /// The program is not consistent; cannot happen for a checked one.
     #[error("node {node} does not fit its operands")]
     Internal {
@@ -118,42 +126,18 @@ fn run(
     linears: &mut dyn Linears,
     traced: bool,
 ) -> Result<Outcome, ExecuteError> {
-    check_inputs(program, inputs)?;
-    let mut tensors: Vec<Option<Vec<i64>>> =
-        inputs.iter().map(|t| Some(t.values.clone())).collect();
-    let last = last_uses(program);
     let mut linear_index = 0;
-    for (index, node) in program.nodes().iter().enumerate() {
-        let internal = || ExecuteError::Internal { node: index };
-        let result = {
-            let mut operands = Vec::with_capacity(node.inputs.len());
-            for &i in &node.inputs {
-                let ty = program.tensors().get(i).ok_or_else(internal)?;
-                let values = tensors.get(i).and_then(Option::as_deref).ok_or_else(internal)?;
-                operands.push(Operand { ty, values });
-            }
-            let ty = program.tensors().get(node.output).ok_or_else(internal)?;
-            match (&node.op, operands.as_slice()) {
-                (Op::Linear(linear), [x]) => {
-                    let accumulators = linears.accumulate(linear_index, linear, x.values)?;
-                    check_accumulators(linear_index, linear, &accumulators)?;
-                    linear_index += 1;
-                    accumulators
-                }
-                _ => operator::evaluate(&node.op, &operands, ty).ok_or_else(internal)?,
-            }
-        };
-        tensors.push(Some(result));
-        if !traced {
-            for &i in &node.inputs {
-                if last.get(i) == Some(&index)
-                    && let Some(values) = tensors.get_mut(i)
-                {
-                    *values = None;
-                }
-            }
+    let mut supply = |_: usize, node: &Node, operands: &[Option<&[i64]>]| match (&node.op, operands)
+    {
+        (Op::Linear(linear), &[Some(x)]) => {
+            let accumulators = linears.accumulate(linear_index, linear, x)?;
+            check_accumulators(linear_index, linear, &accumulators)?;
+            linear_index += 1;
+            Ok(Supply::Given(accumulators))
         }
-    }
+        _ => Ok(Supply::Computed),
+    };
+    let tensors = execute_with(program, inputs, &mut supply, traced)?;
     let tensor = |id: usize, values: Vec<i64>| Tensor {
         shape: program.tensors().get(id).map(|ty| ty.shape.clone()).unwrap_or_default(),
         values,
@@ -176,6 +160,66 @@ fn run(
         Vec::new()
     };
     Ok(Outcome { outputs, tensors })
+}
+
+/// Where the result of a node comes from.
+pub(crate) enum Supply {
+    /// The operator computes it; all operands must be there.
+    Computed,
+    /// From somewhere else: a proof, or weights.
+    Given(Vec<i64>),
+    /// From nowhere: whoever executes does not know it, and nothing computed here may need it.
+    Hidden,
+}
+
+/// What [`execute_with`] asks for each node: its number, the node, and those of its operands that are known.
+pub(crate) type Supplier<'a> =
+    dyn FnMut(usize, &Node, &[Option<&[i64]>]) -> Result<Supply, ExecuteError> + 'a;
+
+/// Executes a program node by node, each result from where `supply` says; returns the tensors that are known, and unless
+/// `keep` only those that are needed to the end.
+///
+/// # Errors
+/// As [`execute`], and [`ExecuteError::Internal`] for a node that is computed from what is hidden.
+pub(crate) fn execute_with(
+    program: &Program,
+    inputs: &[Tensor],
+    supply: &mut Supplier<'_>,
+    keep: bool,
+) -> Result<Vec<Option<Vec<i64>>>, ExecuteError> {
+    check_inputs(program, inputs)?;
+    let mut tensors: Vec<Option<Vec<i64>>> =
+        inputs.iter().map(|t| Some(t.values.clone())).collect();
+    let last = last_uses(program);
+    for (index, node) in program.nodes().iter().enumerate() {
+        let internal = || ExecuteError::Internal { node: index };
+        let known: Vec<Option<&[i64]>> =
+            node.inputs.iter().map(|&i| tensors.get(i).and_then(Option::as_deref)).collect();
+        let result = match supply(index, node, &known)? {
+            Supply::Hidden => None,
+            Supply::Given(values) => Some(values),
+            Supply::Computed => {
+                let mut operands = Vec::with_capacity(node.inputs.len());
+                for (&i, &values) in node.inputs.iter().zip(&known) {
+                    let ty = program.tensors().get(i).ok_or_else(internal)?;
+                    operands.push(Operand { ty, values: values.ok_or_else(internal)? });
+                }
+                let ty = program.tensors().get(node.output).ok_or_else(internal)?;
+                Some(operator::evaluate(&node.op, &operands, ty).ok_or_else(internal)?)
+            }
+        };
+        tensors.push(result);
+        if !keep {
+            for &i in &node.inputs {
+                if last.get(i) == Some(&index)
+                    && let Some(values) = tensors.get_mut(i)
+                {
+                    *values = None;
+                }
+            }
+        }
+    }
+    Ok(tensors)
 }
 
 /// Shapes, lengths and ranges of the inputs.

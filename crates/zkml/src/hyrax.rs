@@ -27,6 +27,10 @@
 //! verifier folds nothing; all its equations are one sum of multiples of rows, cross terms and generators, which must
 //! be the identity.
 //!
+//! Several vectors are opened with one inner product when their points are suffixes of one point: with a challenge `δ`, the
+//! sums `Σ eq_k C_k` and the values are added up with weights `1, δ, δ², …`. A vector with shorter rows continues them with
+//! zeros, which multiplies its value by `Π (1 - r_j)` over the column coordinates it lacks.
+//!
 //! # Soundness
 //! `v` was absorbed, and `r` derived, before `μ`; every `L`, `R` is absorbed before its `x`. Discrete logarithms in
 //! BN254's first group are assumed hard (about 100 to 110 bits for classical computers; not post-quantum), so nobody
@@ -35,6 +39,7 @@
 //! * from accepting conversations with four values of `x`, a round's `P` is represented: comparing coefficients of
 //!   `1, x, x², x³` forces the halves to agree (at most `3 / |F|` to fail);
 //! * from two values of `μ`, `⟨u, b⟩ = v` for the `u` that represents `Σ eq_k(r') C_k` (`1 / |F|`);
+//! * of several openings, a false one survives the sum for as many `δ` as there are others (`count / |F|`);
 //! * a registered commitment is recomputed from the model by whoever wants to know, so its rows are represented by the
 //!   weights and `u` is the right one. Were the rows made by a cheat, openings at independent points would still
 //!   determine them: a new `eq(r')` lies in the span of fewer than `2^(n-c)` others with probability at most
@@ -50,7 +55,10 @@ pub mod msm;
 pub mod scalar;
 
 use crate::field::Field;
-use crate::scheme::{Backend, MAX_VARIABLES, MIN_VARIABLES, Scheme, SchemeError, Term, variables};
+use crate::layout::first_equalities;
+use crate::scheme::{
+    Backend, MAX_VARIABLES, MIN_VARIABLES, Opening, Scheme, SchemeError, Term, variables,
+};
 use crate::transcript::{self, Label};
 use ark_ec::AffineRepr;
 use ark_ff::Zero;
@@ -58,6 +66,12 @@ use curve::{POINT_BYTES, Point};
 use msm::{Basis, combine, generators};
 
 pub use scalar::{Accumulator, Scalar};
+
+/// Message: the rows of a commitment made inside a proof.
+pub const ROWS: Label = Label::new("hyrax.rows");
+
+/// Challenge: how several openings are added up.
+pub const POOL: Label = Label::new("hyrax.pool");
 
 /// Challenge: what the claimed value is multiplied by.
 pub const VALUE: Label = Label::new("hyrax.value");
@@ -85,10 +99,38 @@ pub const fn column_bits(n: u32) -> u32 {
     if n < 8 { n / 2 } else { n / 2 + 1 }
 }
 
+/// Length of a row of a vector of `2^n` values that is opened together with one of `2^widest`, as a power of two: rows as
+/// wide as that one's, so that one inner product serves both.
+#[must_use]
+pub const fn shared_columns(n: u32, widest: u32) -> u32 {
+    let columns = column_bits(widest);
+    if columns < n { columns } else { n }
+}
+
 /// Rounds of an opening of `2^n` values.
 #[must_use]
 pub const fn rounds(n: u32) -> u32 {
-    column_bits(n).saturating_sub(LAST_BITS)
+    rounds_of(column_bits(n))
+}
+
+/// Rounds of an inner product of length `2^bits`.
+#[must_use]
+pub const fn rounds_of(bits: u32) -> u32 {
+    bits.saturating_sub(LAST_BITS)
+}
+
+/// The last coordinates of a point.
+#[must_use]
+pub fn tail(point: &[Scalar], bits: u32) -> &[Scalar] {
+    point.get(point.len().saturating_sub(bits as usize)..).unwrap_or_default()
+}
+
+/// What the extension of a row of `2^bits` numbers is multiplied by at a point with more coordinates, where the row
+/// continues with zeros.
+#[must_use]
+pub fn embedding(column_point: &[Scalar], bits: u32) -> Scalar {
+    let more = column_point.len().saturating_sub(bits as usize);
+    column_point.iter().take(more).fold(Scalar::ONE, |product, &r| product * (Scalar::ONE - r))
 }
 
 /// All products `Π_j (b_j ? r_j : 1 - r_j)` over the bits `b` of an index, the first coordinate being the most
@@ -113,6 +155,7 @@ pub struct Hyrax;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commitment {
     n: u32,
+    columns: u32,
     rows: Vec<Point>,
 }
 
@@ -128,7 +171,7 @@ impl Commitment {
         if !(MIN_VARIABLES..=MAX_VARIABLES).contains(&n) || rows.len() > max_rows(n) {
             return Err(SchemeError::Commitment("there are too many rows"));
         }
-        Ok(Self { n, rows })
+        Ok(Self { n, columns: column_bits(n), rows })
     }
 
     /// Variables of the committed vector.
@@ -137,7 +180,13 @@ impl Commitment {
         self.n
     }
 
-    /// The rows; the last one is not zero.
+    /// Length of a row, as a power of two.
+    #[must_use]
+    pub const fn columns(&self) -> u32 {
+        self.columns
+    }
+
+    /// The rows; of a commitment to weights, the last one is not zero.
     pub fn rows(&self) -> &[Point] {
         &self.rows
     }
@@ -186,7 +235,7 @@ impl Scheme for Hyrax {
         if rows.last().is_some_and(Point::is_zero) {
             return Err(SchemeError::Commitment("the last row is zero"));
         }
-        Ok(Commitment { n, rows })
+        Ok(Commitment { n, columns: column_bits(n), rows })
     }
 
     fn digest(commitment: &Commitment) -> [u8; 32] {
@@ -198,23 +247,51 @@ impl Scheme for Hyrax {
         *hasher.finalize().as_bytes()
     }
 
-    fn verify(
-        commitment: &Commitment,
-        point: &[Scalar],
-        value: Scalar,
+    const COORDINATES: usize = 1;
+
+    fn coordinate(_: usize) -> Scalar {
+        Scalar::ONE
+    }
+
+    fn coordinates(element: Scalar) -> impl Iterator<Item = Scalar> {
+        std::iter::once(element)
+    }
+
+    /// Every row that holds a number, zero or not: how many follows from the length.
+    fn receive(
+        length: usize,
+        widest: u32,
+        transcript: &mut transcript::Verifier<'_>,
+    ) -> Result<Commitment, SchemeError> {
+        let n = variables(length)?;
+        let columns = shared_columns(n, widest);
+        let count = length.div_ceil(1 << columns);
+        let bytes = transcript.receive_bytes(ROWS, count.saturating_mul(POINT_BYTES))?;
+        let rows = bytes.as_chunks::<POINT_BYTES>().0.iter().map(curve::decode);
+        let rows: Option<Vec<_>> = rows.collect();
+        let rows = rows.ok_or(SchemeError::Malformed("a row is not a canonical point"))?;
+        Ok(Commitment { n, columns, rows })
+    }
+
+    fn verify_all(
+        openings: &[Opening<'_, Self>],
         transcript: &mut transcript::Verifier<'_>,
     ) -> Result<(), SchemeError> {
-        let n = commitment.n;
-        let bits = column_bits(n);
-        let wrong = SchemeError::Point { found: point.len(), expected: n as usize };
-        if point.len() != n as usize {
-            return Err(wrong);
+        let bits = openings.iter().map(|opening| opening.commitment.columns).max().unwrap_or(0);
+        let longest = openings.iter().map(|opening| opening.point).max_by_key(|point| point.len());
+        let longest = longest.unwrap_or_default();
+        for Opening { commitment, point, .. } in openings {
+            let (found, expected) = (point.len(), commitment.n as usize);
+            if found != expected || !longest.ends_with(point) {
+                return Err(SchemeError::Point { found, expected });
+            }
         }
-        let (row_point, column_point) = point.split_at_checked((n - bits) as usize).ok_or(wrong)?;
+        let column_point = tail(longest, bits);
 
+        let pool = if openings.len() > 1 { transcript.challenge(POOL) } else { Scalar::ONE };
         let mix: Scalar = transcript.challenge(VALUE);
         let mut crosses = Vec::new();
-        for _ in 0..rounds(n) {
+        for _ in 0..rounds_of(bits) {
             let bytes: [u8; 2 * POINT_BYTES] = transcript.receive_array(CROSS)?;
             let mut pair = bytes.as_chunks::<POINT_BYTES>().0.iter().map(curve::decode);
             let (Some(Some(left)), Some(Some(right))) = (pair.next(), pair.next()) else {
@@ -222,12 +299,12 @@ impl Scheme for Hyrax {
             };
             crosses.push((left, right, transcript.challenge::<Scalar>(FOLD)));
         }
-        let last: Vec<Scalar> = transcript.receive(LAST, 1 << (bits - rounds(n)))?;
+        let last: Vec<Scalar> = transcript.receive(LAST, 1 << (bits - rounds_of(bits)))?;
 
-        // 0 = Π x · (Σ eq_k C_k + μ v Q) + Σ_t Π_{s>t} x_s · (L_t + x_t² R_t) - ⟨last, folded G⟩ - μ ⟨last, folded b⟩ Q
+        // 0 = Π x · (Σ pool^i (Σ eq_k C_k + μ v Q)) + Σ_t Π_{s>t} x_s · (L_t + x_t² R_t) - ⟨last, folded G⟩ - μ ⟨last, folded b⟩ Q
         let columns = generators(bits);
-        let mut points =
-            Vec::with_capacity(commitment.rows.len() + 2 * crosses.len() + columns.len());
+        let rows: usize = openings.iter().map(|opening| opening.commitment.rows.len()).sum();
+        let mut points = Vec::with_capacity(rows + 2 * crosses.len() + columns.len());
         let mut scalars = Vec::with_capacity(points.capacity());
         let mut scale = Scalar::ONE;
         for &(left, right, x) in crosses.iter().rev() {
@@ -235,9 +312,15 @@ impl Scheme for Hyrax {
             scalars.extend([scale, scale * x * x]);
             scale *= x;
         }
-        points.extend_from_slice(&commitment.rows);
-        scalars
-            .extend(equalities(row_point).iter().take(commitment.rows.len()).map(|&eq| scale * eq));
+        let (mut weight, mut total) = (scale, Scalar::ZERO);
+        for Opening { commitment, point, value } in openings {
+            let rows = point.len().saturating_sub(commitment.columns as usize);
+            let row_point = point.get(..rows).unwrap_or_default();
+            points.extend_from_slice(&commitment.rows);
+            scalars.extend(first_equalities(row_point, commitment.rows.len(), weight));
+            total += weight * embedding(column_point, commitment.columns) * *value;
+            weight *= pool;
+        }
 
         let (folded, rest) =
             column_point.split_at_checked(crosses.len()).unwrap_or((column_point, &[]));
@@ -247,7 +330,7 @@ impl Scheme for Hyrax {
             .fold(Scalar::ONE, |b, (&r, &(.., x))| b * (x * (Scalar::ONE - r) + r));
         let inner = folded * Scalar::dot(&last, &equalities(rest));
         points.extend_from_slice(columns);
-        scalars.push(mix * (scale * value - inner));
+        scalars.push(mix * (total - inner));
         for fold in products(crosses.iter().map(|&(.., x)| (x, Scalar::ONE))) {
             scalars.extend(last.iter().map(|&u| -(fold * u)));
         }
@@ -265,6 +348,7 @@ impl Scheme for Hyrax {
         let mut terms = vec![
             Term { name: "hyrax: rows not determined by openings", numerator: rows, exponent },
             Term { name: "hyrax: a wrong value at the challenge", numerator: 1, exponent },
+            Term { name: "hyrax: openings that cancel", numerator: 1, exponent },
         ];
         terms.extend((0..rounds(n)).map(|_| Term {
             name: "hyrax: a wrong fold",

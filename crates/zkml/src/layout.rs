@@ -231,7 +231,7 @@ fn cut(cubes: &mut Vec<Cube>, node: usize, kind: Kind, sizes: Sizes) {
 }
 
 /// `0..size` cut into powers of two, largest first: pairs of start and logarithm.
-fn dyadic(size: usize) -> impl Iterator<Item = (usize, u32)> {
+pub(crate) fn dyadic(size: usize) -> impl Iterator<Item = (usize, u32)> {
     (0..usize::BITS).rev().filter(move |bit| size >> bit & 1 == 1).map(move |bit| {
         let above =
             size.checked_shr(bit + 1).and_then(|high| high.checked_shl(bit + 1)).unwrap_or(0);
@@ -341,6 +341,16 @@ pub fn equality_prefix<F: Field>(point: &[F], count: usize, scale: F) -> Vec<F> 
             }
         }
     }
+    table
+}
+
+/// The first `count` entries of [`equality`], all variables of `point` counting.
+pub fn first_equalities<F: Field>(point: &[F], count: usize, scale: F) -> Vec<F> {
+    let more = point.len().saturating_sub(bits_for(count) as usize);
+    let (zeros, rest) = point.split_at_checked(more).unwrap_or_default();
+    let scale = zeros.iter().fold(scale, |scale, &r| scale * (F::ONE - r));
+    let mut table = equality_prefix(rest, count, scale);
+    table.truncate(count);
     table
 }
 

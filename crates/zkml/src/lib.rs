@@ -21,6 +21,7 @@
 //! | [`field`], [`transcript`], [`scheme`], [`sumcheck`], [`layout`] | the parts of a proof |
 //! | [`hyrax`], [`whir`] | the two ways of committing to weights |
 //! | [`trace`] | verification with the accumulators in the clear |
+//! | [`succinct`] | verification with accumulators and activations committed to |
 //! | [`proof_file`] | proof files (`.ogz`): all that a stranger needs to check |
 //! | [`security`] | what a proof's soundness adds up to |
 
@@ -37,6 +38,7 @@ pub mod qir;
 pub mod reference;
 pub mod scheme;
 pub mod security;
+pub mod succinct;
 pub mod sumcheck;
 pub mod trace;
 pub mod transcript;

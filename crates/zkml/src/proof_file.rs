@@ -8,7 +8,7 @@
 //! | Field | Bytes | |
 //! |---|---|---|
 //! | magic | 4 | `OGZ` and the version, 1 |
-//! | mode | 1 | `T` |
+//! | mode | 1 | `T` or `S` |
 //! | backend | 1 | `H` or `W` |
 //! | digests | 160 | program, weights, commitment H, commitment W, parameters |
 //! | batch | 4 | number of inferences, 1 to 1024, little endian |
@@ -28,6 +28,7 @@ use crate::model::{Digests, ModelId};
 use crate::qir::{CodecError, Program, Tensor, TensorType};
 use crate::scheme::{Backend, Mode, Scheme, SchemeError};
 use crate::security::Security;
+use crate::succinct;
 use crate::trace::{self, Claim, DEFAULT_WORK, MAX_BATCH, PackError, StatementBytes, TraceError};
 use crate::whir::Whir;
 use std::fmt;
@@ -190,6 +191,9 @@ pub const fn reveals(mode: Mode) -> &'static str {
         Mode::Trace => {
             "not zero-knowledge: every accumulator and activation is in the clear, and proofs on enough different inputs determine the weights"
         }
+        Mode::Succinct => {
+            "not zero-knowledge: activations are committed to and not in the clear, but the proof's messages depend on them and on the weights and are not blinded"
+        }
     }
 }
 
@@ -259,22 +263,22 @@ impl ProofFile {
     /// # Errors
     /// When the commitment is malformed or the proof does not hold.
     pub fn verify(&self, work_limit: u64) -> Result<Security, FileError> {
-        match (self.mode, self.backend) {
-            (Mode::Trace, Backend::Hyrax) => self.verify_trace::<Hyrax>(work_limit),
-            (Mode::Trace, Backend::Whir) => self.verify_trace::<Whir>(work_limit),
+        match self.backend {
+            Backend::Hyrax => self.verify_with::<Hyrax>(work_limit),
+            Backend::Whir => self.verify_with::<Whir>(work_limit),
         }
     }
 
-    fn verify_trace<S: Scheme>(&self, work_limit: u64) -> Result<Security, FileError> {
+    fn verify_with<S: Scheme>(&self, work_limit: u64) -> Result<Security, FileError> {
         let layout = Layout::new(&self.program)?;
         let commitment = S::decode(&self.commitment, layout.variables())?;
         let Self { program, digests, inputs, outputs, .. } = self;
-        Ok(trace::verify::<S>(
-            &Claim { program, digests, inputs, outputs },
-            &commitment,
-            &self.proof,
-            work_limit,
-        )?)
+        let claim = Claim { program, digests, inputs, outputs };
+        let verify = match self.mode {
+            Mode::Trace => trace::verify::<S>,
+            Mode::Succinct => succinct::verify::<S>,
+        };
+        Ok(verify(&claim, &commitment, &self.proof, work_limit)?)
     }
 
     /// The file's bytes.

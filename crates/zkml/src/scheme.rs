@@ -63,6 +63,8 @@ impl fmt::Display for Backend {
 pub enum Mode {
     /// T: the accumulators of every linear node travel in the clear; the verifier does all the rest itself.
     Trace,
+    /// S: accumulators and activations are committed to; what no constraint covers travels in the clear.
+    Succinct,
 }
 
 impl Mode {
@@ -71,6 +73,7 @@ impl Mode {
     pub const fn code(self) -> u8 {
         match self {
             Self::Trace => b'T',
+            Self::Succinct => b'S',
         }
     }
 
@@ -79,6 +82,7 @@ impl Mode {
     pub const fn from_code(code: u8) -> Option<Self> {
         match code {
             b'T' => Some(Self::Trace),
+            b'S' => Some(Self::Succinct),
             _ => None,
         }
     }
@@ -88,6 +92,7 @@ impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Trace => "T",
+            Self::Succinct => "S",
         })
     }
 }
@@ -145,6 +150,17 @@ pub enum SchemeError {
     Rejected(&'static str),
 }
 
+/// A claim that a committed vector's extension has a value at a point.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a, S: Scheme + ?Sized> {
+    /// The commitment.
+    pub commitment: &'a S::Commitment,
+    /// The point.
+    pub point: &'a [S::F],
+    /// The value.
+    pub value: S::F,
+}
+
 /// A commitment to a vector of integers that opens to its multilinear extension.
 pub trait Scheme: 'static {
     /// The field of points and values.
@@ -155,6 +171,36 @@ pub trait Scheme: 'static {
 
     /// Its name in statements and files.
     const BACKEND: Backend;
+
+    /// How many committed numbers make one element of the field: a power of two.
+    const COORDINATES: usize;
+
+    /// What coordinate number `index` of an element is multiplied by; the sum of these products is the element.
+    fn coordinate(index: usize) -> Self::F;
+
+    /// The coordinates of an element, [`Scheme::COORDINATES`] of them, as elements.
+    fn coordinates(element: Self::F) -> impl Iterator<Item = Self::F>;
+
+    /// Receives a commitment made inside a proof, to a vector of `length` numbers; `widest` is the number of variables of
+    /// the longest vector that is opened together with it.
+    ///
+    /// # Errors
+    /// When the vector would be too long, or the message is malformed.
+    fn receive(
+        length: usize,
+        widest: u32,
+        transcript: &mut transcript::Verifier<'_>,
+    ) -> Result<Self::Commitment, SchemeError>;
+
+    /// Checks several openings at once. The points are suffixes of the longest of them, with as many coordinates as each
+    /// vector has variables; the caller has absorbed the values.
+    ///
+    /// # Errors
+    /// When a message is malformed or a check fails.
+    fn verify_all(
+        openings: &[Opening<'_, Self>],
+        transcript: &mut transcript::Verifier<'_>,
+    ) -> Result<(), SchemeError>;
 
     /// Commits to `values`, padded with zeros to `2^n`, `n =` [`variables`]`(values.len())`. Deterministic.
     ///
@@ -188,7 +234,9 @@ pub trait Scheme: 'static {
         point: &[Self::F],
         value: Self::F,
         transcript: &mut transcript::Verifier<'_>,
-    ) -> Result<(), SchemeError>;
+    ) -> Result<(), SchemeError> {
+        Self::verify_all(&[Opening { commitment, point, value }], transcript)
+    }
 
     /// What could go wrong in an opening of `2^n` values, one term for each round or check.
     fn security(n: u32) -> Vec<Term>;

@@ -9,7 +9,9 @@
 //! No floating point: terms are `numerator · 2^-exponent`, and every rounding is upwards.
 
 use crate::field::Field;
+use crate::qir::Program;
 use crate::scheme::{Scheme, Term};
+use crate::succinct::{DEGREE, Plan, Sizes, Weights, combined_variables};
 
 /// Fewest bits of statistical soundness a proof may have.
 pub const MIN_BITS: u32 = 100;
@@ -49,6 +51,43 @@ pub fn trace<S: Scheme>(nodes: usize, variables: u32, n: u32) -> Result<Security
         Term { name: "sumcheck", numerator: 2 * u64::from(n), exponent: S::F::BITS },
     ];
     terms.extend(S::security(n));
+    sum::<S>(terms)
+}
+
+/// The sum for mode S over scheme `S`.
+///
+/// # Errors
+/// When fewer than [`MIN_BITS`] bits remain.
+pub fn succinct<S: Scheme>(
+    program: &Program,
+    plan: &Plan,
+    sizes: &Sizes,
+) -> Result<Security, TooWeak> {
+    let nodes = program.linears().count() as u64;
+    let combined = u64::from(combined_variables(program, plan.batch()));
+    let field = |name, numerator| Term { name, numerator, exponent: S::F::BITS };
+    let mut terms = vec![
+        field("combining the accumulators of all nodes", nodes.saturating_sub(1) + combined),
+        field("sumcheck over products", 2 * u64::from(plan.product_variables())),
+        field("combining the claims", Weights::<S::F>::count(plan) as u64),
+        field("sumcheck", 2 * u64::from(sizes.widest)),
+    ];
+    if plan.has_sites() {
+        let variables = u64::from(plan.constraint_variables());
+        let looked_up = 4 * plan.groups() + plan.table();
+        terms.extend([
+            field("lookup of limbs", looked_up as u64),
+            field("combining the constraints", 4 + variables),
+            field("sumcheck over the constraints", (DEGREE as u64 + 1) * variables),
+        ]);
+    }
+    for size in [Some(sizes.weights), sizes.trace, sizes.helpers].into_iter().flatten() {
+        terms.extend(S::security(size));
+    }
+    sum::<S>(terms)
+}
+
+fn sum<S: Scheme>(terms: Vec<Term>) -> Result<Security, TooWeak> {
     let bits = total_bits(&terms);
     if bits < MIN_BITS {
         Err(TooWeak { bits })

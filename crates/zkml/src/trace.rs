@@ -142,6 +142,9 @@ pub enum TraceError {
         /// Which output.
         output: usize,
     },
+    /// The constraints on what is committed to do not hold.
+    #[error("the constraints of the trace do not hold: {0}")]
+    Constraint(&'static str),
     /// The accumulators are not those of the committed weights.
     #[error("the accumulators are not those of the committed weights")]
     Product,
@@ -163,31 +166,16 @@ pub fn verify<S: Scheme>(
     proof: &[u8],
     work_limit: u64,
 ) -> Result<Security, TraceError> {
+    check_claim::<S>(claim, commitment, work_limit)?;
     let Claim { program, digests, inputs, outputs } = *claim;
-    if digests.program != program.digest() {
-        return Err(TraceError::Digest("program"));
-    }
-    if digests.parameters != parameters() {
-        return Err(TraceError::Digest("parameters"));
-    }
-    let named = match S::BACKEND {
-        Backend::Hyrax => digests.hyrax,
-        Backend::Whir => digests.whir,
-    };
-    if named != S::digest(commitment) {
-        return Err(TraceError::Digest("commitment"));
-    }
-    let work = cost(program, inputs.len());
-    if work > work_limit {
-        return Err(TraceError::Work { work, limit: work_limit });
-    }
     let layout = Layout::new(program)?;
     let bytes = StatementBytes::new(program, inputs, outputs)?;
     let nodes = program.linears().count();
     let variables = Variables::of(program, inputs.len()).total();
     let security = security::trace::<S>(nodes, variables, layout.variables())?;
 
-    let mut transcript = Verifier::new(&bytes.statement(S::BACKEND, digests, &layout), proof);
+    let mut transcript =
+        Verifier::new(&bytes.statement(S::BACKEND, Mode::Trace, digests, &layout), proof);
     let mut stated = Vec::new();
     for _ in inputs {
         for (_, linear) in program.linears() {
@@ -220,6 +208,33 @@ pub fn verify<S: Scheme>(
     S::verify(commitment, &point, opened, &mut transcript)?;
     transcript.finish()?;
     Ok(security)
+}
+
+/// Checks that digests name what they should, and that verification stays within bounds.
+pub(crate) fn check_claim<S: Scheme>(
+    claim: &Claim<'_>,
+    commitment: &S::Commitment,
+    work_limit: u64,
+) -> Result<(), TraceError> {
+    let Claim { program, digests, inputs, .. } = *claim;
+    if digests.program != program.digest() {
+        return Err(TraceError::Digest("program"));
+    }
+    if digests.parameters != parameters() {
+        return Err(TraceError::Digest("parameters"));
+    }
+    let named = match S::BACKEND {
+        Backend::Hyrax => digests.hyrax,
+        Backend::Whir => digests.whir,
+    };
+    if named != S::digest(commitment) {
+        return Err(TraceError::Digest("commitment"));
+    }
+    let work = cost(program, inputs.len());
+    if work > work_limit {
+        return Err(TraceError::Work { work, limit: work_limit });
+    }
+    Ok(())
 }
 
 /// Elementary operations of a verification: every operator but the linear ones, and for each linear node its
@@ -286,12 +301,13 @@ impl StatementBytes {
     pub fn statement<'a>(
         &'a self,
         backend: Backend,
+        mode: Mode,
         digests: &'a Digests,
         layout: &Layout,
     ) -> Statement<'a> {
         Statement {
             backend,
-            mode: Mode::Trace,
+            mode,
             digests,
             weight_count: layout.len() as u64,
             batch: self.batch,

@@ -228,15 +228,29 @@ impl Prover {
     ///
     /// The receiver must know the length.
     pub fn send_bytes(&mut self, label: Label, bytes: &[u8], leaf: usize) {
-        let start = self.proof.len();
-        self.proof.extend_from_slice(bytes);
-        self.sent(label, start, leaf);
+        self.send_parts(label, &[(bytes, leaf)]);
+    }
+
+    /// Sends one message of several parts: bytes, and the length of their leaves.
+    pub fn send_parts(&mut self, label: Label, parts: &[(&[u8], usize)]) {
+        let begin = self.proof.len();
+        for &(bytes, leaf) in parts {
+            let start = self.proof.len();
+            self.proof.extend_from_slice(bytes);
+            self.map(label, start, leaf);
+        }
+        self.chain.absorb(label, self.proof.get(begin..).unwrap_or_default());
     }
 
     /// Absorbs and maps what was appended since `start`.
     fn sent(&mut self, label: Label, start: usize, leaf: usize) {
+        self.chain.absorb(label, self.proof.get(start..).unwrap_or_default());
+        self.map(label, start, leaf);
+    }
+
+    /// Maps what was appended since `start`.
+    fn map(&mut self, label: Label, start: usize, leaf: usize) {
         let message = self.proof.get(start..).unwrap_or_default();
-        self.chain.absorb(label, message);
         if let Some(leaves) = &mut self.leaves {
             let mut offset = start;
             for piece in message.chunks(leaf.max(1)) {

@@ -44,7 +44,7 @@ pub use field::{Goldilocks, Goldilocks2};
 pub use parameters::Parameters;
 
 use crate::field::Field;
-use crate::scheme::{self, Backend, Scheme, SchemeError, Term};
+use crate::scheme::{self, Backend, Opening, Scheme, SchemeError, Term};
 use crate::transcript;
 use code::Roots;
 use parameters::{COMMITMENT_SAMPLES, DIRECT_VARIABLES};
@@ -58,6 +58,8 @@ pub mod message {
     pub const VECTOR: Label = Label::new("whir.vector");
     /// Challenge: the claims are combined by its powers.
     pub const COMBINE: Label = Label::new("whir.combine");
+    /// A commitment made inside a proof.
+    pub const COMMITMENT: Label = Label::new("whir.commitment");
     /// `h(0)` and the coefficient of `X²`.
     pub const SUMCHECK: Label = Label::new("whir.sumcheck");
     /// Work before a fold.
@@ -99,13 +101,14 @@ pub struct Commitment {
 }
 
 impl Commitment {
-    /// The commitment to these values, given the root over their code word (or the digest of the vector).
+    /// The commitment to these elements, given the root over their code word (or the digest of the vector).
     ///
     /// # Errors
-    /// When there are too many values.
-    pub fn with_root(values: &[i64], root: Digest) -> Result<Self, SchemeError> {
-        let variables = scheme::variables(values.len())?;
-        let answers = sample_points(variables, &root).iter().map(|&z| sample(values, z)).collect();
+    /// When there are too many elements.
+    pub fn with_root(elements: &[Goldilocks], root: Digest) -> Result<Self, SchemeError> {
+        let variables = scheme::variables(elements.len())?;
+        let points = sample_points(variables, &root);
+        let answers = points.iter().map(|&z| sample(elements, z)).collect();
         Ok(Self { variables, root, answers })
     }
 
@@ -148,17 +151,17 @@ fn sample_points(variables: u32, root: &Digest) -> Vec<Goldilocks2> {
         .collect()
 }
 
-/// `Σ_i values_i · z^i`.
-fn sample(values: &[i64], z: Goldilocks2) -> Goldilocks2 {
+/// `Σ_i elements_i · z^i`.
+fn sample(elements: &[Goldilocks], z: Goldilocks2) -> Goldilocks2 {
     const CHUNK: usize = 1 << 10;
     let powers: Vec<_> = std::iter::successors(Some(Goldilocks2::ONE), |&power| Some(power * z))
         .take(CHUNK)
         .collect();
     let step = z.pow(CHUNK as u64);
-    values
-        .chunks(CHUNK)
-        .rev()
-        .fold(Goldilocks2::ZERO, |sum, chunk| sum * step + Goldilocks2::dot_i64(&powers, chunk))
+    elements.chunks(CHUNK).rev().fold(Goldilocks2::ZERO, |sum, chunk| {
+        let products = powers.iter().zip(chunk).map(|(&power, &element)| power * element);
+        sum * step + products.fold(Goldilocks2::ZERO, |sum, product| sum + product)
+    })
 }
 
 /// The values as elements, padded with zeros to `2^n`.
@@ -203,7 +206,7 @@ impl Scheme for Whir {
         let root = Parameters::new(scheme::variables(values.len())?)
             .and_then(|parameters| root(&elements, &parameters))
             .ok_or(SchemeError::Size(values.len()))?;
-        Commitment::with_root(values, root)
+        Commitment::with_root(&elements, root)
     }
 
     fn encoded_len(n: u32) -> usize {
@@ -242,13 +245,33 @@ impl Scheme for Whir {
         *hasher.finalize().as_bytes()
     }
 
-    fn verify(
-        commitment: &Commitment,
-        point: &[Goldilocks2],
-        value: Goldilocks2,
+    const COORDINATES: usize = 2;
+
+    fn coordinate(index: usize) -> Goldilocks2 {
+        Goldilocks2::basis(index)
+    }
+
+    fn coordinates(element: Goldilocks2) -> impl Iterator<Item = Goldilocks2> {
+        [element.0, element.1].into_iter().map(Goldilocks2::from)
+    }
+
+    fn receive(
+        length: usize,
+        _widest: u32,
+        transcript: &mut transcript::Verifier<'_>,
+    ) -> Result<Commitment, SchemeError> {
+        let n = scheme::variables(length)?;
+        Self::decode(transcript.receive_bytes(message::COMMITMENT, Self::encoded_len(n))?, n)
+    }
+
+    /// One after the other.
+    fn verify_all(
+        openings: &[Opening<'_, Self>],
         transcript: &mut transcript::Verifier<'_>,
     ) -> Result<(), SchemeError> {
-        verify::verify(commitment, point, value, transcript)
+        openings.iter().try_for_each(|&Opening { commitment, point, value }| {
+            verify::verify(commitment, point, value, transcript)
+        })
     }
 
     fn security(n: u32) -> Vec<Term> {

@@ -6,10 +6,13 @@
 
 use og_contracts::IInference::{reexecuteCall, verifyCall};
 use og_zkml::execute::execute;
+use og_zkml::hyrax::column_bits;
+use og_zkml::layout::Layout;
 use og_zkml::model::{Digests, Model, ModelId};
 use og_zkml::proof_file::ProofFile;
 use og_zkml::qir::{Program, Tensor};
-use og_zkml::scheme::{Backend, parameters};
+use og_zkml::scheme::{Backend, Mode, parameters, variables};
+use og_zkml::succinct::Plan;
 use og_zkml::trace;
 
 /// Gas of any call, besides what follows.
@@ -27,8 +30,8 @@ const WHIR_GAS: u64 = 150_000;
 /// Gas of a check of an opening, backend H, for each point of the curve that it multiplies.
 const POINT_GAS: u64 = 800;
 
-/// Columns of a commitment, backend H, at most.
-const COLUMNS: u64 = 512;
+/// Gas of an elementary operation in a proof of mode S: a multiplication of elements of the field.
+const PRODUCT_GAS: u64 = 2;
 
 /// Elements of all tensors of a program together: bounds memory to some 32 MB.
 const ELEMENTS_MAX: usize = 1 << 22;
@@ -64,13 +67,35 @@ pub(super) fn charge_verify(
     if !is_small(&file.program) {
         return Some(Charged { gas, job: None });
     }
-    let opening = match file.backend {
-        Backend::Whir => WHIR_GAS,
-        Backend::Hyrax => POINT_GAS * (COLUMNS + file.commitment.len() as u64 / 32),
+    let Some((opening, work)) = checking_gas(&file) else {
+        return Some(Charged { gas, job: None });
     };
-    let work = trace::cost(&file.program, file.inputs.len()) / OPERATIONS_PER_GAS;
     let gas = gas.saturating_add(opening).saturating_add(work);
     (gas <= limit).then_some(Charged { gas, job: Some(Proof(file)) })
+}
+
+/// Gas of checking the openings of a proof, and of the rest; `None` for a program that no proof covers.
+fn checking_gas(file: &ProofFile) -> Option<(u64, u64)> {
+    let weights = Layout::new(&file.program).ok()?.variables();
+    let work = trace::cost(&file.program, file.inputs.len());
+    if work > trace::DEFAULT_WORK {
+        return None;
+    }
+    let (openings, widest, rows, work) = match file.mode {
+        Mode::Trace => (1, weights, file.commitment.len(), work / OPERATIONS_PER_GAS),
+        Mode::Succinct => {
+            let plan = Plan::new(&file.program, file.inputs.len()).ok()?;
+            let trace = if plan.has_sites() { variables(plan.trace_len()).ok()? } else { 0 };
+            // No more rows than the proof has room for.
+            let rows = file.commitment.len() + file.proof.len();
+            (3, weights.max(trace), rows, work.saturating_mul(PRODUCT_GAS))
+        }
+    };
+    let opening = match file.backend {
+        Backend::Whir => openings * WHIR_GAS,
+        Backend::Hyrax => POINT_GAS * ((1 << column_bits(widest)) + rows as u64 / 32),
+    };
+    Some((opening, work))
 }
 
 /// Whether the proof holds for this model, mode, inputs and outputs.

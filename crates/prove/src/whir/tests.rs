@@ -71,7 +71,7 @@ fn spoiled(n: u32, share: usize) -> (Commitment, Cached, Arc<[i64]>) {
     let word = cached.word.as_mut().unwrap();
     // Scattered, and not a subgroup.
     word.spoil(|place| place.wrapping_mul(0x9e37_79b9) >> 7 & (share - 1) == 0);
-    cached.commitment = Commitment::with_root(&values, word.root()).unwrap();
+    cached.commitment = Commitment::with_root(&cached.elements, word.root()).unwrap();
     (cached.commitment.clone(), cached, values)
 }
 
@@ -135,7 +135,7 @@ fn another_vector_than_the_committed_one_is_refused() {
     let (commitment, mut cached) = WhirOpener::prepare(values.clone()).unwrap();
     let mut other = values.to_vec();
     other[4_000] += 1;
-    cached.values = other.clone().into();
+    cached.elements = embed(&other).unwrap();
     // The value, the sumcheck and the later code words are the other vector's; the first rows are not.
     assert_eq!(
         convinces(&cached, &commitment, &other, 1, honest),
@@ -157,7 +157,7 @@ fn with_lie(cached: &Cached, point: &[F], transcript: &mut Prover, lie: Lie) {
         .zip(powers(combine))
         .map(swap)
         .collect();
-    let mut sum = Sum::new(embed(&cached.values).unwrap(), point, &samples);
+    let mut sum = Sum::new(cached.elements.clone(), point, &samples);
     reduce(first, &mut sum, transcript);
     let mut folded = sum.vector();
     if lie == Lie::Folded {

@@ -7,7 +7,7 @@ use og_zkml::execute::{ExecuteError, Linears, execute};
 use og_zkml::field::Field;
 use og_zkml::layout::evaluate;
 use og_zkml::qir::{Linear, Tensor, Weights};
-use og_zkml::scheme::Scheme;
+use og_zkml::scheme::{Mode, Scheme};
 use og_zkml::sumcheck::{CHALLENGE, ROUND, next};
 use og_zkml::trace::{ACCUMULATORS, Combination, OPENED, Packing, StatementBytes};
 use og_zkml::transcript::{Label, Prover, Statement};
@@ -50,7 +50,7 @@ pub fn forge<O: Opener>(
     if cheat == Cheat::OmitDigests {
         digests.weights = [0; 32];
     }
-    let honest = bytes.statement(O::S::BACKEND, &digests, claimed.layout());
+    let honest = bytes.statement(O::S::BACKEND, Mode::Trace, &digests, claimed.layout());
     let statement = match cheat {
         Cheat::OmitInputs => Statement { inputs: &[], ..honest },
         Cheat::OmitOutputs => Statement { outputs: &[], ..honest },

@@ -8,16 +8,17 @@ pub mod generator;
 pub mod forge;
 
 use generator::Random;
-use og_prove::opener::{OpenError, Opener};
+use og_prove::opener::{Claimed, Numbers, OpenError, Opener};
 use og_prove::trace::Prepared;
 use og_zkml::field::Field;
 use og_zkml::layout::equality;
 use og_zkml::model::Model;
 use og_zkml::qir::{Axis, Builder, Linear, Op, Program, Requant, Tensor, Weights};
-use og_zkml::scheme::{Backend, Scheme, SchemeError, Term, variables};
+use og_zkml::scheme::{Backend, Opening, Scheme, SchemeError, Term, variables};
 use og_zkml::trace::{Claim, DEFAULT_WORK, TraceError};
+use og_zkml::transcript::{self, Label};
 use og_zkml::whir::Goldilocks2;
-use og_zkml::{security::Security, trace, transcript};
+use og_zkml::{security::Security, trace};
 use std::sync::Arc;
 
 /// A scheme that commits to a vector by showing it: for tests of what is around a scheme.
@@ -27,8 +28,11 @@ pub struct Clear;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
     n: u32,
-    values: Vec<i64>,
+    values: Vec<Goldilocks2>,
 }
+
+/// A vector shown inside a proof.
+const SHOWN: Label = Label::new("clear.shown");
 
 impl Scheme for Clear {
     type F = Goldilocks2;
@@ -36,15 +40,18 @@ impl Scheme for Clear {
     const BACKEND: Backend = Backend::Hyrax;
 
     fn commit(values: &[i64]) -> Result<Shown, SchemeError> {
-        Ok(Shown { n: variables(values.len())?, values: values.to_vec() })
+        let elements = values.iter().map(|&value| Goldilocks2::from_i64(value)).collect();
+        Ok(Shown { n: variables(values.len())?, values: elements })
     }
 
     fn encoded_len(n: u32) -> usize {
-        8 << n
+        16 << n
     }
 
     fn encode(commitment: &Shown) -> Vec<u8> {
-        commitment.values.iter().flat_map(|value| value.to_le_bytes()).collect()
+        let mut bytes = Vec::new();
+        commitment.values.iter().for_each(|value| value.write(&mut bytes));
+        bytes
     }
 
     fn decode(_: &[u8], _: u32) -> Result<Shown, SchemeError> {
@@ -55,19 +62,36 @@ impl Scheme for Clear {
         *blake3::hash(&Self::encode(commitment)).as_bytes()
     }
 
-    fn verify(
-        commitment: &Shown,
-        point: &[Goldilocks2],
-        value: Goldilocks2,
+    const COORDINATES: usize = 1;
+
+    fn coordinate(_: usize) -> Goldilocks2 {
+        Goldilocks2::ONE
+    }
+
+    fn coordinates(element: Goldilocks2) -> impl Iterator<Item = Goldilocks2> {
+        std::iter::once(element)
+    }
+
+    fn receive(
+        length: usize,
+        _: u32,
+        transcript: &mut transcript::Verifier<'_>,
+    ) -> Result<Shown, SchemeError> {
+        Ok(Shown { n: variables(length)?, values: transcript.receive(SHOWN, length)? })
+    }
+
+    fn verify_all(
+        openings: &[Opening<'_, Self>],
         _: &mut transcript::Verifier<'_>,
     ) -> Result<(), SchemeError> {
-        let true_value =
-            Goldilocks2::dot_i64(&equality(point, Goldilocks2::ONE), &commitment.values);
-        if point.len() == commitment.n as usize && true_value == value {
-            Ok(())
-        } else {
-            Err(SchemeError::Rejected("another value"))
+        for Opening { commitment, point, value } in openings {
+            let true_value =
+                Goldilocks2::dot(&equality(point, Goldilocks2::ONE), &commitment.values);
+            if point.len() != commitment.n as usize || true_value != *value {
+                return Err(SchemeError::Rejected("another value"));
+            }
         }
+        Ok(())
     }
 
     fn security(_: u32) -> Vec<Term> {
@@ -87,12 +111,23 @@ impl Opener for Clear {
         Ok((Self::commit(&values)?, ()))
     }
 
-    fn open(
-        (): &(),
-        _: &[Goldilocks2],
-        _: Goldilocks2,
-        _: &mut transcript::Prover,
+    fn send(
+        numbers: Numbers<'_, Goldilocks2>,
+        _: u32,
+        transcript: &mut transcript::Prover,
     ) -> Result<(), OpenError> {
+        match numbers {
+            Numbers::Integers(values) => {
+                let elements: Vec<_> =
+                    values.iter().map(|&value| Goldilocks2::from_i64(value)).collect();
+                transcript.send(SHOWN, &elements);
+            }
+            Numbers::Elements(elements) => transcript.send(SHOWN, elements),
+        }
+        Ok(())
+    }
+
+    fn open_all(_: &[Claimed<'_, Self>], _: &mut transcript::Prover) -> Result<(), OpenError> {
         Ok(())
     }
 }

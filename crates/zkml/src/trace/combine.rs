@@ -154,13 +154,32 @@ impl<F: Field> NodeCombination<F> {
         self.claim += weight * sum;
     }
 
+    /// The weight of every accumulator of an inference that weighs one, at [`Linear::accumulator_index`].
+    #[must_use]
+    pub fn accumulator_weights(&self, linear: &Linear) -> Vec<F> {
+        let spatial = linear.spatial_positions().max(1);
+        self.positions
+            .chunks(spatial)
+            .flat_map(|positions| {
+                self.channels.iter().flat_map(move |&channel| {
+                    positions.iter().map(move |&position| channel * position)
+                })
+            })
+            .collect()
+    }
+
+    /// Adds what the biases of one inference, weighed by `weight`, contribute to the functional.
+    pub fn add_bias(&mut self, weight: F) {
+        let all = self.positions.iter().fold(F::ZERO, |sum, &position| sum + position);
+        for (bias, &group) in self.functional.bias.iter_mut().zip(&self.groups) {
+            *bias += weight * group * all;
+        }
+    }
+
     /// Adds the operand of one inference, weighed by `weight`, to the functional.
     pub fn add_operand(&mut self, linear: &Linear, weight: F, x: &[i64]) {
+        self.add_bias(weight);
         let positions: Vec<F> = self.positions.iter().map(|&position| weight * position).collect();
-        let all = positions.iter().fold(F::ZERO, |sum, &position| sum + position);
-        for (bias, &group) in self.functional.bias.iter_mut().zip(&self.groups) {
-            *bias += group * all;
-        }
         match &linear.form {
             Form::Dense { inner, .. } => {
                 let inner = *inner as usize;
@@ -176,29 +195,83 @@ impl<F: Field> NodeCombination<F> {
     }
 
     fn add_convolution(&mut self, linear: &Linear, positions: &[F], x: &[i64]) {
+        let Form::Conv { axes, .. } = &linear.form else { return };
+        let mut values = Vec::with_capacity(positions.len());
+        let mut columns = std::mem::take(&mut self.functional.columns);
+        self.cells(linear, |meets, group, at, starts| {
+            values.clear();
+            for start in starts {
+                let plane = x.get(start..start + plane_len(axes)).unwrap_or_default();
+                values.extend(meets.iter().map(|&at| plane.get(at).copied().unwrap_or(0)));
+            }
+            if let (Some(entry), Some(&weight)) = (columns.get_mut(at), self.groups.get(group)) {
+                *entry += weight * F::dot_i64(positions, &values);
+            }
+        });
+        self.functional.columns = columns;
+    }
+
+    /// Calls `visit` for every (cell of the kernel, input channel) of a convolution: with the offsets within a plane that the
+    /// cell meets at each spatial position (`usize::MAX` in the padding), the group, the place among the (group, product)
+    /// pairs, and where the channel's plane begins in each element of the batch.
+    fn cells(
+        &self,
+        linear: &Linear,
+        mut visit: impl FnMut(&[usize], usize, usize, &mut dyn Iterator<Item = usize>),
+    ) {
         let Form::Conv { batch, in_channels, groups, axes, .. } = &linear.form else { return };
         let (batch, channels, groups) =
             (*batch as usize, *in_channels as usize, (*groups).max(1) as usize);
-        let per_group = channels / groups;
-        let plane: usize = axes.iter().map(|axis| axis.input as usize).product();
+        let per_group = (channels / groups).max(1);
         let cells: usize = axes.iter().map(|axis| axis.kernel as usize).product();
         let mut meets = Vec::new();
-        let mut values = Vec::with_capacity(positions.len());
         for cell in 0..cells {
             offsets(axes, cell, &mut meets);
             for channel in 0..channels {
-                values.clear();
-                for n in 0..batch {
-                    let start = (n * channels + channel) * plane;
-                    let plane = x.get(start..start + plane).unwrap_or_default();
-                    values.extend(meets.iter().map(|&at| plane.get(at).copied().unwrap_or(0)));
+                let starts = (0..batch).map(|n| (n * channels + channel) * plane_len(axes));
+                visit(&meets, channel / per_group, channel * cells + cell, &mut { starts });
+            }
+        }
+    }
+
+    /// The transpose of [`Self::add_operand`]: what each element of an operand is multiplied by in `Σ_k columns_k · f_k`,
+    /// where `f` is what the operand of an inference that weighs one adds to the functional. Added to `out`.
+    pub fn scatter(&self, linear: &Linear, columns: &[F], out: &mut [F]) {
+        match &linear.form {
+            Form::Dense { inner, .. } => {
+                let rows = out.chunks_mut((*inner as usize).max(1));
+                for (row, &position) in rows.zip(&self.positions) {
+                    for (entry, &column) in row.iter_mut().zip(columns) {
+                        *entry += position * column;
+                    }
                 }
-                let (group, of_group) = (channel / per_group, channel % per_group);
-                let (at, weight) =
-                    (group * per_group * cells + of_group * cells + cell, self.groups.get(group));
-                if let (Some(entry), Some(&weight)) = (self.functional.columns.get_mut(at), weight)
-                {
-                    *entry += weight * F::dot_i64(positions, &values);
+            }
+            Form::Conv { in_channels, groups, axes, .. } => {
+                let channels = *in_channels as usize;
+                let per_group = (channels / (*groups).max(1) as usize).max(1);
+                let spatial = linear.spatial_positions().max(1);
+                let (starts, met) = elements_met(axes);
+                let cells = (linear.inner() / per_group).max(1);
+                let (mut at_cells, mut at_positions) = (Vec::new(), Vec::new());
+                let planes = out.chunks_mut(plane_len(axes).max(1)).enumerate();
+                for (index, plane) in planes {
+                    let (n, channel) = (index / channels.max(1), index % channels.max(1));
+                    let group = self.groups.get(channel / per_group).copied().unwrap_or(F::ZERO);
+                    let columns = columns.get(channel * cells..).unwrap_or_default();
+                    let positions = self.positions.get(n * spatial..).unwrap_or_default();
+                    for (entry, bounds) in plane.iter_mut().zip(starts.windows(2)) {
+                        let &[start, end] = bounds else { continue };
+                        at_cells.clear();
+                        at_positions.clear();
+                        for &(cell, position) in met.get(start..end).unwrap_or_default() {
+                            let cell = columns.get(cell).zip(positions.get(position));
+                            if let Some((&column, &position)) = cell {
+                                at_cells.push(column);
+                                at_positions.push(position);
+                            }
+                        }
+                        *entry += group * F::dot(&at_cells, &at_positions);
+                    }
                 }
             }
         }
@@ -209,6 +282,33 @@ impl<F: Field> NodeCombination<F> {
     pub fn finish(self) -> (F, Functional<F>) {
         (self.claim, self.functional)
     }
+}
+
+/// Elements of one channel of a convolution's operand.
+fn plane_len(axes: &[crate::qir::Axis]) -> usize {
+    axes.iter().map(|axis| axis.input as usize).product()
+}
+
+/// The (cell, spatial position) pairs that meet each element of a plane: where those of each begin, and the pairs.
+fn elements_met(axes: &[crate::qir::Axis]) -> (Vec<usize>, Vec<(usize, usize)>) {
+    let cells: usize = axes.iter().map(|axis| axis.kernel as usize).product();
+    let mut all = vec![Vec::new(); plane_len(axes)];
+    let mut meets = Vec::new();
+    for cell in 0..cells {
+        offsets(axes, cell, &mut meets);
+        for (position, &at) in meets.iter().enumerate() {
+            if let Some(pairs) = all.get_mut(at) {
+                pairs.push((cell, position));
+            }
+        }
+    }
+    let mut starts = vec![0];
+    let mut end = 0;
+    starts.extend(all.iter().map(|pairs| {
+        end += pairs.len();
+        end
+    }));
+    (starts, all.concat())
 }
 
 /// For each spatial position the offset, within a plane, of the element that `cell` of the kernel meets;

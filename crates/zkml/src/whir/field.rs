@@ -190,6 +190,15 @@ assigning! {
 pub struct Goldilocks2(pub Goldilocks, pub Goldilocks);
 
 impl Goldilocks2 {
+    /// `1`, then `X`: an element is its coordinates times these.
+    #[must_use]
+    pub const fn basis(index: usize) -> Self {
+        match index {
+            0 => Self(Goldilocks::ONE, Goldilocks::ZERO),
+            _ => Self(Goldilocks::ZERO, Goldilocks::ONE),
+        }
+    }
+
     /// The square.
     #[inline]
     #[must_use]
