@@ -57,8 +57,8 @@ fn proved(real: &RealModel) {
     let reals = inference.reals(model.program());
     assert!(distance(&reals, &expected) <= real.bound, "{}", real.name);
     assert_eq!(real.class(&reals), real.class(&expected), "{}", real.name);
-    proved_with::<WhirOpener>(&model, &digests, digests.hyrax, &inference);
-    proved_with::<Hyrax>(&model, &digests, digests.whir, &inference);
+    proved_with::<WhirOpener>(real.name, &model, &digests, digests.hyrax, &inference);
+    proved_with::<Hyrax>(real.name, &model, &digests, digests.whir, &inference);
 }
 
 /// What the executor makes of inputs.
@@ -81,6 +81,7 @@ impl Inference {
 }
 
 fn proved_with<O: Opener>(
+    name: &str,
     model: &Arc<Model>,
     digests: &Digests,
     other: [u8; 32],
@@ -92,7 +93,7 @@ fn proved_with<O: Opener>(
     let begun = Instant::now();
     let proof = prove(&prepared, &inputs).unwrap();
     let prove_time = begun.elapsed();
-    assert_eq!(proof.outputs, [inference.outputs.clone()], "the proof is of what was executed");
+    assert_eq!(proof.outputs[0], inference.outputs, "the proof is of what was executed");
     let proof_len = proof.bytes.len();
     let mut file = prepared.file(inputs, proof).encode().unwrap();
 
@@ -103,8 +104,7 @@ fn proved_with<O: Opener>(
     assert_eq!(outputs, inference.outputs);
     assert!(report.security.bits >= 100);
     println!(
-        "{} {}: proved in {prove_time:.0?}, verified in {verify_time:.0?}, {} bytes, {} bits",
-        model.program().name(),
+        "{name} {}: proved in {prove_time:.0?}, verified in {verify_time:.0?}, {} bytes, {} bits",
         O::S::BACKEND,
         file.len(),
         report.security.bits
