@@ -2,7 +2,7 @@
 //!
 //! `OG_FUZZ=ci` and `OG_FUZZ=long` fuzz for longer: see [`og_testkit::fuzz`]. The corpora are `tests/corpus/{onnx,qir,verifier}`.
 //! That of the verifier is made by `crates/prove/tests/soundness.rs`, that of the reader of ONNX by
-//! `tests/clients/onnx/make_corpus.py`.
+//! `tests/clients/onnx/make_corpus.py` and `crates/zkml/tests/onnx_nodes.rs`.
 
 #![allow(
     clippy::unwrap_used,
