@@ -237,7 +237,7 @@ fn budget() -> anyhow::Result<Duration> {
 /// A reason without its numbers and names.
 fn kind(reason: &str) -> String {
     let said = reason.split('`').step_by(2).flat_map(str::split_whitespace);
-    let varies = |word: &str| word.contains(|c: char| c.is_ascii_digit() || c.is_control());
+    let varies = |word: &str| word.contains(|c: char| !c.is_ascii_graphic() || c.is_ascii_digit());
     said.filter(|word| !varies(word)).take(20).collect::<Vec<_>>().join(" ")
 }
 

@@ -115,12 +115,14 @@ fn qir() {
         shape: None,
     };
     let report = target.run(|bytes| {
-        let model = Model::decode(bytes).map_err(|error| error.to_string());
+        // A name may hold quotes of its own.
+        let said = |text: String| text.rsplit('`').next().unwrap_or_default().to_owned();
+        let model = Model::decode(bytes).map_err(|error| said(error.to_string()));
         if let Ok(model) = &model {
             assert_eq!(model.encode(), bytes, "another encoding of the same model");
             check_execution(model.program(), model.weights());
         }
-        let program = Program::decode(bytes).map_err(|error| error.to_string());
+        let program = Program::decode(bytes).map_err(|error| said(error.to_string()));
         if let Ok(program) = &program {
             assert_eq!(program.encode(), bytes, "another encoding of the same program");
             if program.linear_work() < 100_000 {
