@@ -7,7 +7,7 @@
 //! | `fuzz` | fuzzes whatever reads a stranger's bytes for 60 seconds each; with `--long`, 10 minutes each |
 //! | `tidy` | checks the architecture invariants of `docs/architecture.md` |
 //! | `contracts` | rebuilds the Solidity artifacts; with `--check`, fails when one differs from the committed one |
-//! | `bench zkml` | times proofs and compares with the baseline; with `--save`, makes the baseline |
+//! | `bench zkml` | times proofs and compares with the baseline; with `--save`, makes the baseline; with `--with-ezkl`, measures ezkl beside it |
 //! | `deny` | checks licences, bans and sources of every dependency |
 
 mod bench;
@@ -20,7 +20,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: cargo xtask <ci | test | fuzz [--long] | tidy | contracts [--check] | bench zkml [--save] | deny>";
+const USAGE: &str = "usage: cargo xtask <ci | test | fuzz [--long] | tidy | contracts [--check] | bench zkml [--save] [--with-ezkl] [MODEL…] | deny>";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -33,8 +33,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::check(),
         ["contracts"] => ci::contracts(false),
         ["contracts", "--check"] => ci::contracts(true),
-        ["bench", "zkml"] => bench::zkml(false),
-        ["bench", "zkml", "--save"] => bench::zkml(true),
+        ["bench", "zkml", options @ ..] => bench::zkml(options),
         ["deny"] => ci::deny(),
         _ => {
             say(USAGE);

@@ -267,21 +267,27 @@ mod tests {
             memory_max: u64::MAX,
             shape: None,
         };
-        let found = target.run(|input| {
+        // The message, and the input that was kept.
+        let taken = |found: anyhow::Result<Report>| {
+            let message = found.unwrap_err().to_string();
+            let path = message.split_once("it is ").unwrap().1;
+            let input = std::fs::read(path).unwrap();
+            std::fs::remove_file(path).unwrap();
+            (message, input)
+        };
+        let (message, input) = taken(target.run(|input| {
             assert!(!input.is_empty(), "a deliberate panic");
             if input.len() < 100 { Err("short") } else { Ok(()) }
-        });
-        let message = found.unwrap_err().to_string();
-        let path = message.split_once("it is ").unwrap().1;
-        assert!(message.contains("panics"), "{message}");
-        assert_eq!(std::fs::read(path).unwrap(), b"");
-        let found = target.run(|_| {
+        }));
+        assert!(message.contains("panics") && input.is_empty(), "{message}");
+        let first = corpus("onnx").unwrap().swap_remove(0);
+        let (message, input) = taken(target.run(|_| {
             std::thread::sleep(Duration::from_millis(30));
             Ok::<(), String>(())
-        });
-        assert!(found.unwrap_err().to_string().contains("takes"));
+        }));
+        assert!(message.contains("takes") && input == first, "{message}");
         let small = Target { memory_max: 1, ..target };
-        let found = small.run(|_| Ok::<(), String>(()));
-        assert!(found.unwrap_err().to_string().contains("memory"));
+        let (message, input) = taken(small.run(|_| Ok::<(), String>(())));
+        assert!(message.contains("memory") && input == first, "{message}");
     }
 }
