@@ -483,3 +483,17 @@ fn the_corpus_of_the_verifier_is_what_the_prover_makes() {
     }
     generated("verifier", &files).unwrap();
 }
+
+/// Whatever is kept of a commitment, the model's id stays what it is.
+#[test]
+fn kept_commitments_are_not_trusted() {
+    let [of, another] = [51, 52].map(|seed| model(wide(1, 60, 30), seed));
+    let [of, another] = [&of, &another].map(|model| (model, Commitments::of(model).unwrap()));
+    let bytes = Hyrax::encode(&of.1.hyrax);
+    let others = Hyrax::encode(&another.1.hyrax);
+    let mixed = [&others[..32], &bytes[32..]].concat();
+    for kept in [&bytes, &others, &mixed, &bytes[1..].to_vec(), &Vec::new()] {
+        let found = Commitments::of_kept(of.0, Some(kept)).unwrap();
+        assert_eq!((found.digests(), &found.hyrax), (of.1.digests(), &of.1.hyrax));
+    }
+}
