@@ -22,7 +22,8 @@ use crate::{root, run, say};
 const MODELS: [(&str, &str); 4] =
     [("linear10", "-8..8"), ("logreg10", "-8..8"), ("mlp784", "0..1"), ("lenet5", "0..1")];
 
-const BACKENDS: [&str; 2] = ["H", "W"];
+/// Backend and mode of each proof.
+const PROOFS: [(&str, &str); 4] = [("H", "T"), ("H", "S"), ("W", "T"), ("W", "S")];
 
 /// Runs of each case; the median counts.
 const RUNS: usize = 5;
@@ -73,7 +74,7 @@ impl Options {
     }
 }
 
-/// Measures models on both backends, as `words` say, and compares with the baseline.
+/// Measures models on both backends in both modes, as `words` say, and compares with the baseline.
 pub(crate) fn zkml(words: &[&str]) -> Result<()> {
     let options = Options::parse(words)?;
     run("cargo", &["build", "--locked", "--release", "--package", "og"])?;
@@ -86,9 +87,9 @@ pub(crate) fn zkml(words: &[&str]) -> Result<()> {
     say(&format!("{:<14}{head}", "model"));
     let mut cases = BTreeMap::new();
     for (model, range) in MODELS.into_iter().filter(|(model, _)| options.measures(model)) {
-        for backend in BACKENDS {
-            let figures = measure(&models, model, range, backend, folder.path())?;
-            let case = format!("{model} {backend}");
+        for proof in PROOFS {
+            let figures = measure(&models, model, range, proof, folder.path())?;
+            let case = format!("{model} {} {}", proof.0, proof.1);
             say(&row(&case, &figures));
             cases.insert(case, COLUMNS.into_iter().zip(figures).collect::<BTreeMap<_, _>>());
         }
@@ -124,13 +125,14 @@ fn measure(
     models: &Path,
     model: &str,
     range: &str,
-    backend: &str,
+    (backend, mode): (&str, &str),
     folder: &Path,
 ) -> Result<Vec<f64>> {
     let mut runs = Vec::new();
     for _ in 0..RUNS {
         let output = Command::new(root()?.join("target/release/og"))
-            .args(["--json", "prove", "--backend", backend, "--input-range", range, "--model"])
+            .args(["--json", "prove", "--backend", backend, "--mode", mode])
+            .args(["--input-range", range, "--model"])
             .arg(models.join(format!("{model}.onnx")))
             .arg("--input")
             .arg(models.join(format!("{model}.input.json")))
@@ -139,7 +141,7 @@ fn measure(
             .output()
             .context("starting og")?;
         if !output.status.success() {
-            bail!("{model} {backend}: {}", String::from_utf8_lossy(&output.stderr));
+            bail!("{model} {backend} {mode}: {}", String::from_utf8_lossy(&output.stderr));
         }
         runs.push(serde_json::from_slice::<Value>(&output.stdout)?);
     }

@@ -96,6 +96,14 @@ fn file<O: Opener>(program: Program, batch: usize) -> Vec<u8> {
     prepared.file(inputs, proof).encode().unwrap()
 }
 
+/// A file of mode S.
+fn succinct<O: Opener>(program: Program) -> Vec<u8> {
+    let prepared = prepared::<O>(program, 21);
+    let inputs = inputs(prepared.model().program(), 1, 22);
+    let proof = og_prove::succinct::prove(&prepared, &inputs).unwrap();
+    prepared.file(inputs, proof).encode().unwrap()
+}
+
 fn small() -> Program {
     let mut b = Builder::new("small");
     let x = b.input("x", &[1, 5], -7, 7, 2).unwrap();
@@ -468,6 +476,11 @@ fn the_corpus_of_the_verifier_is_what_the_prover_makes() {
         ("wide-h".to_owned(), file::<Hyrax>(wide(1, 60, 30), 1)),
         ("wide-w".to_owned(), file::<WhirOpener>(wide(1, 90, 60), 1)),
     ];
+    for program in [program(), wide(1, 60, 30)] {
+        let name = program.name().to_owned();
+        files.push((format!("{name}-s-h"), succinct::<Hyrax>(program.clone())));
+        files.push((format!("{name}-s-w"), succinct::<WhirOpener>(program)));
+    }
     let mut operators = BTreeSet::new();
     for seed in 0..400 {
         let program = case(seed, 8).program;
