@@ -4,7 +4,7 @@
 //!
 //! * [`combine`]: any points, scalars of any size. The endomorphism `φ(x, y) = (βx, y) = λ·(x, y)` halves the
 //!   scalars (Gallant, Lambert and Vanstone, CRYPTO 2001). All buckets of all windows grow at once, eight additions
-//!   side by side ([`sums()`]): there are so many buckets that one more point for each is worth an inversion.
+//!   side by side (`sums`): there are so many buckets that one more point for each is worth an inversion.
 //! * [`Basis::combine`]: the generators, scalars of any size. Their multiples by `2^8, 2^16, …` are kept, so there is
 //!   one window and no doubling.
 //! * [`Basis::rows`]: the generators, small integers; many rows share the inversions. Their digits crowd in a few

@@ -97,7 +97,7 @@ impl Lists {
 /// The points at one place of all lists are added in one go, [`LANES`] at a time. Adding affine points takes an
 /// inversion, which all of them share (Montgomery's trick), five multiplications and a squaring. The formula fails
 /// for equal points and for opposite ones. Then, and when there are too few lists left to share an inversion, the
-/// point has to wait, and is added in projective coordinates: an input made to annoy costs some times as much.
+/// point has to wait, and is added in projective coordinates: the worst input costs about five times as much.
 pub(super) fn sums<'a>(
     lists: &Lists,
     coordinates: impl Fn(u32) -> Option<(&'a Narrow, &'a Narrow)>,
