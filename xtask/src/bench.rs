@@ -180,7 +180,7 @@ fn compare(before: &Value, now: &Value) -> Result<()> {
         bail!("a measurement without its reference");
     };
     let mut worse = Vec::new();
-    for case in MODELS.iter().flat_map(|(m, _)| BACKENDS.map(|b| format!("{m} {b}"))) {
+    for case in MODELS.iter().flat_map(|(m, _)| PROOFS.map(|(b, mode)| format!("{m} {b} {mode}"))) {
         let pair = |column| Some((figure(before, &case, column)?, figure(now, &case, column)?));
         if let Some((old, new)) = pair("prove_cpu_ms")
             && old.max(new) > NOISE_MS
@@ -209,7 +209,7 @@ mod tests {
 
     fn measured(reference: f64, cpu: f64, bytes: f64) -> Value {
         let case = json!({"prove_cpu_ms": cpu, "proof_bytes": bytes});
-        json!({"reference_ms": reference, "cases": {"mlp784 H": case}})
+        json!({"reference_ms": reference, "cases": {"mlp784 H T": case}})
     }
 
     #[test]

@@ -75,7 +75,10 @@ impl<F: Field> ConstraintChallenges<F> {
     pub fn of_group(&self, fraction: F, in_group: F, limbs: &[F; 4]) -> F {
         let [a, b, c, d] = limbs.map(|limb| self.lookup - limb);
         let (ab, cd) = (a * b, c * d);
-        fraction * (ab * cd) - in_group * ((a + b) * cd + (c + d) * ab)
+        let rise = (a + b) * cd + (c + d) * ab;
+        // Nearly all indices are in a group, or all are not.
+        let rise = if in_group == F::ONE { rise } else { in_group * rise };
+        fraction * (ab * cd) - rise
     }
 
     /// `fraction = multiplicity / (lookup - number)`.
