@@ -18,7 +18,8 @@ use og_zkml::qir::{Program, Tensor, Weights as ModelWeights};
 use og_zkml::scheme::{Mode, Scheme};
 use og_zkml::succinct::{
     CLAIMS, CONSTRAINTS, Claims, Constrained, ConstraintChallenges, EVALUATIONS, LOOKUP, OPENED,
-    OPERAND, PRODUCTS, Plan, Products, Quantity, STATED, Sizes, Source, Weights, stated_messages,
+    OPERAND, PRODUCTS, Plan, Products, Quantity, STATED, Sizes, Source, Stated, Weights,
+    stated_messages,
 };
 use og_zkml::trace::{Combination, StatementBytes, TraceError};
 use og_zkml::transcript;
@@ -122,9 +123,9 @@ pub fn prove_witness<O: Opener>(
     let weights = Weights::new(plan, transcript.challenge(CLAIMS));
     let scale = weights.product() * products.operand;
     products.replace(plan, program, scale, &mut functionals);
-    // The prover needs no total: the rounds' messages do not depend on it.
-    let zero = FieldOf::<O>::ZERO;
-    let claims = Claims::new(plan, program, &combination, weights, zero, constrained, &products);
+    // The prover needs no total, to which alone the stated numbers contribute: no round's message depends on it.
+    let stated = Stated { accumulators: FieldOf::<O>::ZERO, results: Vec::new() };
+    let claims = Claims::new(plan, program, &combination, weights, &stated, constrained, &products);
 
     let mut pairs = Vec::new();
     let (of_weights, (of_trace, of_helpers)) = rayon::join(

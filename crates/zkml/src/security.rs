@@ -74,7 +74,8 @@ pub fn succinct<S: Scheme>(
     ];
     if plan.has_sites() {
         let variables = u64::from(plan.constraint_variables());
-        let looked_up = 4 * plan.groups() + plan.table();
+        // A challenge at which two different sums of fractions agree, or at which a fraction has no value.
+        let looked_up = 2 * (4 * plan.groups() + plan.table());
         terms.extend([
             field("lookup of limbs", looked_up as u64),
             field("combining the constraints", 4 + variables),

@@ -37,7 +37,7 @@
 //! 4. The claim on the accumulators is a sum over products of weights with operands. Those with a hidden operand are
 //!    `Σ_(l,g,k) (Σ_o rows_l(o) w_l(g,o,k)) · columns_l(g,k)`: the prover sends the sum, and a sumcheck reduces it to the two
 //!    factors' extensions at one point, of which it sends that of the operands.
-//! 5. A challenge `η`. What is left are linear claims on three committed vectors ([`claims`]): weights, trace, helpers. Added up
+//! 5. A challenge `η`. What is left, that stated results are the values in the trace included, are linear claims on three committed vectors ([`claims`]): weights, trace, helpers. Added up
 //!    with powers of `η`, they are one; a sumcheck over all three vectors at once reduces it to their extensions at suffixes of
 //!    one point, which the scheme opens together.
 //!
@@ -54,7 +54,9 @@
 pub mod claims;
 pub mod plan;
 
-pub use claims::{Claims, Constrained, ConstraintChallenges, Evaluations, Products, Weights};
+pub use claims::{
+    Claims, Constrained, ConstraintChallenges, Evaluations, Products, Stated, Weights,
+};
 pub use plan::{Plan, Quantity, SiteBox, SiteNode, Source};
 
 use crate::execute::{ExecuteError, Supply, execute_with};
@@ -145,10 +147,11 @@ pub fn verify<S: Scheme>(
     let products = verify_products::<S::F>(&plan, &mut transcript)?;
 
     let weights = Weights::new(&plan, transcript.challenge(CLAIMS));
-    let Known { value, mut functionals } = known;
+    let Known { stated, mut functionals } = known;
     let scale = weights.product() * products.operand;
     products.replace(&plan, program, scale, &mut functionals);
-    let claims = Claims::new(&plan, program, &combination, weights, value, constrained, &products);
+    let claims =
+        Claims::new(&plan, program, &combination, weights, &stated, constrained, &products);
     let (point, last) = sumcheck::verify(claims.total(), sizes.widest, &mut transcript)?;
     let committed = [Some(commitment), trace.as_ref(), helpers.as_ref()];
     let opened: Vec<S::F> = transcript.receive(OPENED, committed.iter().flatten().count())?;
@@ -253,9 +256,9 @@ fn receive<S: Scheme>(
     plan.has_sites().then(|| S::receive(length, widest, transcript)).transpose()
 }
 
-/// What the verifier knows after executing: the combination of stated accumulators, and of operands.
+/// What the verifier knows after executing: what is stated, and the combination of operands.
 struct Known<F> {
-    value: F,
+    stated: Stated<F>,
     functionals: Vec<Functional<F>>,
 }
 
@@ -271,6 +274,7 @@ fn execute_batch<F: Field>(
     let nodes = linears.iter().enumerate().map(|(index, linear)| combination.node(index, linear));
     let mut nodes: Vec<NodeCombination<F>> = nodes.collect();
     let mut stated = stated.iter();
+    let mut results = vec![Vec::new(); plan.nodes().len()];
     for (inference, (inputs, outputs)) in claim.inputs.iter().zip(claim.outputs).enumerate() {
         let weight = combination.inference(inference);
         let mut linear_index = 0;
@@ -301,6 +305,11 @@ fn execute_batch<F: Field>(
                     combined.add_accumulators(linear, weight, accumulators);
                 }
                 linear_index += 1;
+            } else if let Some(values) = &values
+                && let Some(site) = plan.nodes().iter().position(|site| site.tensor == node.output)
+                && let Some(results) = results.get_mut(site)
+            {
+                results.extend_from_slice(values);
             }
             Ok(values.map_or(Supply::Hidden, Supply::Given))
         };
@@ -313,14 +322,14 @@ fn execute_batch<F: Field>(
             }
         }
     }
-    let mut value = F::ZERO;
+    let mut accumulators = F::ZERO;
     let functionals = nodes.into_iter().map(|node| {
         let (claim, functional) = node.finish();
-        value += claim;
+        accumulators += claim;
         functional
     });
     let functionals = functionals.collect();
-    Ok(Known { value, functionals })
+    Ok(Known { stated: Stated { accumulators, results }, functionals })
 }
 
 /// The sumcheck over the constraints.

@@ -115,6 +115,8 @@ pub struct Weights<F> {
     remainder: F,
     /// Of the claim that the groups' fractions add up to the table's.
     lookup: F,
+    /// Of the claim that the values of stated results are those stated, at the constraints' point.
+    stated: F,
 }
 
 impl<F: Field> Weights<F> {
@@ -134,13 +136,14 @@ impl<F: Field> Weights<F> {
             sites,
             gaps: (0..plan.cells()).map(|_| next()).collect(),
         };
-        Self { product, operand, evaluations, remainder: next(), lookup: next() }
+        let (remainder, lookup, stated) = (next(), next(), next());
+        Self { product, operand, evaluations, remainder, lookup, stated }
     }
 
     /// How many claims there are.
     #[must_use]
     pub const fn count(plan: &Plan) -> usize {
-        5 + Evaluations::<F>::count(plan.cells())
+        6 + Evaluations::<F>::count(plan.cells())
     }
 
     /// Of the claim on the products of weights with hidden operands.
@@ -171,6 +174,15 @@ pub struct Constrained<F> {
     pub point: Vec<F>,
     /// The values.
     pub evaluations: Evaluations<F>,
+}
+
+/// What the proof states, as the verifier uses it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stated<F> {
+    /// The combination of the accumulators.
+    pub accumulators: F,
+    /// For each of [`Plan::nodes`] that is stated the results, inference by inference.
+    pub results: Vec<Vec<i64>>,
 }
 
 /// What the sumcheck over products with hidden operands left.
@@ -210,8 +222,8 @@ impl<F: Field> Products<F> {
 /// Numbers by site, for one kind of sites.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct BySite<F> {
-    /// What multiplies [`Quantity::Value`] for its use as an operand.
-    operand: Vec<F>,
+    /// What multiplies [`Quantity::Value`] for its use as an operand, or because it is stated.
+    used: Vec<F>,
     /// What multiplies the quotient: [`Quantity::Value`], [`Quantity::Above`], and less [`Quantity::Below`].
     quotient: Vec<F>,
     /// What multiplies [`Quantity::Remainder`].
@@ -231,18 +243,18 @@ pub struct Claims<'a, F> {
 }
 
 impl<'a, F: Field> Claims<'a, F> {
-    /// Collects the claims. `stated` is the combination of the accumulators that the proof states.
+    /// Collects the claims.
     pub fn new(
         plan: &'a Plan,
         program: &Program,
         combination: &Combination<F>,
         weights: Weights<F>,
-        stated: F,
+        stated: &Stated<F>,
         constrained: Option<Constrained<F>>,
         products: &Products<F>,
     ) -> Self {
         let by_site = [true, false].map(|pooled| BySite {
-            operand: vec![F::ZERO; plan.sites(pooled)],
+            used: vec![F::ZERO; plan.sites(pooled)],
             quotient: Vec::with_capacity(plan.sites(pooled)),
             remainder: Vec::with_capacity(plan.sites(pooled)),
             gaps: vec![
@@ -250,7 +262,7 @@ impl<'a, F: Field> Claims<'a, F> {
                 if pooled { plan.cells() } else { 0 }
             ],
         });
-        let total = stated - products.sum + weights.product * products.last;
+        let total = stated.accumulators - products.sum + weights.product * products.last;
         let mut claims = Self { plan, weights, point: Vec::new(), by_site, total };
         let linears: Vec<&Linear> = program.linears().map(|(_, linear)| linear).collect();
         claims.add_accumulators(combination, &linears);
@@ -262,6 +274,7 @@ impl<'a, F: Field> Claims<'a, F> {
                 sum_over_sites(plan, &point, |requant| (1_i64 << requant.shift) - 1);
             claims.total += claims.weights.remainder * remainders;
             claims.point = point;
+            claims.add_stated(&stated.results);
         }
         claims
     }
@@ -332,7 +345,7 @@ impl<'a, F: Field> Claims<'a, F> {
                 let weight = combination.inference(inference);
                 let start = node.first + inference * node.sites;
                 let range = start..start + node.sites;
-                let values = by_site.operand.get_mut(range).unwrap_or_default();
+                let values = by_site.used.get_mut(range).unwrap_or_default();
                 let mut sum = F::ZERO;
                 for (value, &factor) in values.iter_mut().zip(&factors) {
                     let factor = weight * factor;
@@ -340,6 +353,32 @@ impl<'a, F: Field> Claims<'a, F> {
                     sum += factor;
                 }
                 self.total -= sum * lo;
+            }
+        }
+    }
+
+    /// The values of a stated result are those stated.
+    fn add_stated(&mut self, results: &[Vec<i64>]) {
+        for (index, node) in self.plan.nodes().iter().enumerate().filter(|(_, node)| node.stated) {
+            let results = results.get(index).map_or(&[][..], Vec::as_slice);
+            let Some(by_site) = self.by_site.get_mut(usize::from(!node.pooled)) else { continue };
+            let end = node.first + node.sites * self.plan.batch();
+            for sites in self.plan.boxes().iter().filter(|sites| sites.pooled == node.pooled) {
+                let (from, to) = (node.first.max(sites.first), end.min(sites.first + sites.len()));
+                if from >= to {
+                    continue;
+                }
+                let equalities = equalities_in(&self.point, sites);
+                let equalities = equalities.get(from - sites.first..to - sites.first);
+                let used = by_site.used.get_mut(from..to).unwrap_or_default();
+                let results = results.get(from - node.first..to - node.first).unwrap_or_default();
+                let mut sum = F::ZERO;
+                for (used, &equality) in used.iter_mut().zip(equalities.unwrap_or_default()) {
+                    *used += self.weights.stated * equality;
+                    sum += equality;
+                }
+                let values = F::dot_i64(equalities.unwrap_or_default(), results);
+                self.total += self.weights.stated * (values - sum.scale(node.requant.lo));
             }
         }
     }
@@ -457,7 +496,7 @@ impl<'a, F: Field> Claims<'a, F> {
         let [pooled, plain] = &self.by_site;
         let by_site = if sites.pooled { pooled } else { plain };
         let (first, second) = match quantity {
-            Quantity::Value => (Some(&by_site.quotient), Some(&by_site.operand)),
+            Quantity::Value => (Some(&by_site.quotient), Some(&by_site.used)),
             Quantity::Above | Quantity::Below => (Some(&by_site.quotient), None),
             Quantity::Remainder => (Some(&by_site.remainder), None),
             Quantity::Gap(cell) => (by_site.gaps.get(cell), None),

@@ -99,6 +99,8 @@ pub struct SiteNode {
     pub first: usize,
     /// Whether each site takes the largest of a window.
     pub pooled: bool,
+    /// Whether the proof states the result.
+    pub stated: bool,
     /// The accumulators that each site reads, site by site.
     pub accumulators: Vec<u32>,
 }
@@ -523,7 +525,7 @@ impl<'a> Draft<'a> {
                 window_cells(windows, &ty.shape)?
             }
         };
-        let site = SiteNode {
+        let mut site = SiteNode {
             linear: self.linear_index(*chain.last()?)?,
             tensor: node.output,
             requant: requant.clone(),
@@ -531,6 +533,7 @@ impl<'a> Draft<'a> {
             run: after.product::<usize>().max(1),
             first: 0,
             pooled: pool.is_some(),
+            stated: false,
             accumulators,
         };
         let [value, _, remainder, _, above, below, _] = site.bits(linear)?;
@@ -552,6 +555,7 @@ impl<'a> Draft<'a> {
             self.hide(index);
         } else if let Some(source) = self.sources.get_mut(index) {
             *source = Source::Stated;
+            site.stated = true;
         }
         self.nodes.push(site);
         Some(())
