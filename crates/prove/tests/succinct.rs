@@ -16,18 +16,24 @@
 mod naive;
 mod trace_support;
 
-use og_prove::opener::Opener;
-use og_prove::succinct::{Witness, prove_witness, run};
-use og_prove::trace::Prepared;
+use og_prove::hyrax::Hyrax;
+use og_prove::opener::{FieldOf, Opener};
+use og_prove::succinct::{Witness, prove, prove_mapped, prove_witness, run};
+use og_prove::trace::{Prepared, Proof};
+use og_prove::whir::WhirOpener;
 use og_zkml::execute::execute;
-use og_zkml::model::Model;
+use og_zkml::model::{Commitments, Model};
+use og_zkml::proof_file::verify_file;
 use og_zkml::qir::{Axis, Builder, Linear, Op, Program, Requant, Tensor};
+use og_zkml::scheme::{Backend, Mode, Scheme};
 use og_zkml::security::Security;
-use og_zkml::succinct::{Plan, Quantity, Source};
+use og_zkml::succinct::{Plan, Quantity, SiteNode, Source};
 use og_zkml::trace::TraceError;
 use std::sync::Arc;
+use trace_support::forge::change_every_leaf;
+use trace_support::forge_succinct::{Forgery, forge};
 use trace_support::nets::{bounded, largest, net, reshape, windows};
-use trace_support::{Clear, inputs, model, verify_succinct};
+use trace_support::{Clear, inputs, model, verify, verify_succinct};
 
 /// Sites of windows and others, results that linear nodes read unseen, one of them twice, and one that is stated.
 fn mixed() -> Program {
@@ -55,6 +61,24 @@ fn mixed() -> Program {
     b.finish().unwrap()
 }
 
+/// Two-bit weights, one linear node, requantised with a shift of one into `lo..=hi`, then shown by another; with windows, of
+/// the largest.
+fn tiny(kernels: &[u32], lo: i64, hi: i64) -> Program {
+    let mut b = Builder::new("tiny");
+    let x = b.input("x", &[1, 1], -2, 1, 0).unwrap();
+    let cells = kernels.iter().product();
+    let dense = bounded(&b, x, 2, 0, Linear::dense(1, 1, cells));
+    let mut h = b.push(dense, &[x], 0).unwrap();
+    if cells > 1 {
+        h = b.push(largest(windows(kernels)), &[h], 0).unwrap();
+    }
+    let h = b.push(Op::Requant(Requant::shift(1, lo, hi)), &[h], 0).unwrap();
+    let dense = bounded(&b, h, 2, 0, Linear::dense(1, 1, 1));
+    let y = b.push(dense, &[h], 0).unwrap();
+    b.output("y", y).unwrap();
+    b.finish().unwrap()
+}
+
 /// A batch, its witness, and everything needed to prove it or something else.
 struct Case<O: Opener> {
     prepared: Prepared<O>,
@@ -70,7 +94,12 @@ impl<O: Opener> Case<O> {
     }
 
     fn of(model: Arc<Model>, batch: usize, seed: u64) -> Self {
-        let prepared = Prepared::<O>::new(Arc::clone(&model), [7; 32]).unwrap();
+        let other = |digests: &og_zkml::model::Digests| match O::S::BACKEND {
+            Backend::Hyrax => digests.whir,
+            Backend::Whir => digests.hyrax,
+        };
+        let other = other(Commitments::of(&model).unwrap().digests());
+        let prepared = Prepared::<O>::new(Arc::clone(&model), other).unwrap();
         let inputs = inputs(model.program(), batch, seed);
         let plan = Plan::new(model.program(), batch).unwrap();
         let (outputs, witness) = run(&plan, model.program(), model.weights(), &inputs).unwrap();
@@ -89,6 +118,27 @@ impl<O: Opener> Case<O> {
         )
         .unwrap();
         verify_succinct(&self.prepared, &self.inputs, outputs, &proof.bytes)
+    }
+
+    /// The same; a lie that cannot even be stated is refused too.
+    fn verdict_or_unstated(
+        &self,
+        outputs: &[Vec<Tensor>],
+        witness: &Witness,
+    ) -> Result<Security, String> {
+        let (prepared, plan, inputs) = (&self.prepared, &self.plan, &self.inputs);
+        let proof = prove_witness(prepared, plan, inputs, outputs.to_vec(), witness, false)
+            .map_err(|e| e.to_string())?;
+        verify_succinct(prepared, inputs, outputs, &proof.bytes).map_err(|e| e.to_string())
+    }
+
+    fn forged(
+        &self,
+        outputs: &[Vec<Tensor>],
+        witness: &Witness,
+        forgery: &Forgery<'_, FieldOf<O>>,
+    ) -> Vec<u8> {
+        forge(&self.prepared, &self.plan, &self.inputs, outputs, witness, forgery)
     }
 
     /// Executes, with the result of each node of each inference changed before others read it.
@@ -174,6 +224,232 @@ fn honest_proofs_of_random_nets_hold() {
     println!("{seen:?}");
 }
 
+/// The prover by definition writes the same bytes, for every backend; so do one thread and many.
+#[test]
+fn the_prover_is_the_one_by_definition() {
+    fn check<O: Opener>(program: Program, batch: usize) {
+        let case = Case::<O>::new(program, batch, 3);
+        let fast = prove(&case.prepared, &case.inputs).unwrap();
+        assert_eq!(case.forged(&case.outputs, &case.witness, &Forgery::none()), fast.bytes);
+        assert_eq!(fast.outputs, case.outputs);
+        verify_succinct(&case.prepared, &case.inputs, &case.outputs, &fast.bytes).unwrap();
+    }
+    (0..30).for_each(|seed| check::<Clear>(net(seed), 1 + seed as usize % 3));
+    check::<Hyrax>(mixed(), 2);
+    check::<WhirOpener>(mixed(), 2);
+    check::<Hyrax>(net(2), 1);
+    check::<WhirOpener>(net(2), 1);
+}
+
+#[test]
+fn one_thread_and_many_write_the_same_bytes() {
+    fn check<O: Opener>() {
+        let case = Case::<O>::new(wide(), 3, 5);
+        let bytes = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| prove(&case.prepared, &case.inputs).unwrap().bytes)
+        };
+        let one = bytes(1);
+        verify_succinct(&case.prepared, &case.inputs, &case.outputs, &one).unwrap();
+        assert_eq!(one, bytes(2));
+        assert_eq!(one, bytes(5));
+    }
+    check::<Hyrax>();
+    check::<WhirOpener>();
+}
+
+/// Sites enough that several threads work on them.
+fn wide() -> Program {
+    let mut b = Builder::new("wide");
+    let x = b.input("x", &[4, 60], -127, 127, 0).unwrap();
+    let dense = bounded(&b, x, 8, 20, Linear::dense(4, 60, 300));
+    let h = b.push(dense, &[x], 0).unwrap();
+    let h = b.push(Op::Requant(Requant::shift(9, 0, 127)), &[h], 0).unwrap();
+    let dense = bounded(&b, h, 8, 0, Linear::dense(4, 300, 2));
+    let y = b.push(dense, &[h], 0).unwrap();
+    b.output("y", y).unwrap();
+    b.finish().unwrap()
+}
+
+#[test]
+fn every_leaf_matters() {
+    fn check<O: Opener>() {
+        let case = Case::<O>::new(mixed(), 2, 11);
+        let proof = prove_mapped(&case.prepared, &case.inputs).unwrap();
+        assert_eq!(prove(&case.prepared, &case.inputs).unwrap().bytes, proof.bytes);
+        let holds = |bytes: &[u8]| {
+            verify_succinct(&case.prepared, &case.inputs, &case.outputs, bytes).is_ok()
+        };
+        let (count, by_label) = change_every_leaf(&proof, holds);
+        println!("{}: {count} changes, all refused: {by_label:?}", O::S::BACKEND);
+    }
+    check::<Hyrax>();
+    check::<WhirOpener>();
+}
+
+#[test]
+fn every_byte_of_a_file_matters() {
+    fn check<O: Opener>() {
+        let case = Case::<O>::new(tiny(&[2], 0, 1), 1, 21);
+        let proof = prove(&case.prepared, &case.inputs).unwrap();
+        let file = case.prepared.file(case.inputs.clone(), proof).encode().unwrap();
+        assert_eq!(verify_file(&file, None).unwrap().mode, Mode::Succinct);
+        let mut changed = file.clone();
+        for at in 0..file.len() {
+            for change in [1, 0x80, 0xff] {
+                changed[at] = file[at] ^ change;
+                assert!(verify_file(&changed, None).is_err(), "byte {at} changed by {change}");
+            }
+            changed[at] = file[at];
+            assert!(verify_file(&file[..at], None).is_err(), "cut to {at} bytes");
+        }
+        changed.push(0);
+        assert!(verify_file(&changed, None).is_err(), "a byte more");
+        println!("{}: all of {} bytes", O::S::BACKEND, file.len());
+    }
+    check::<Hyrax>();
+    check::<WhirOpener>();
+}
+
+#[test]
+fn a_proof_is_for_one_model_one_mode_one_batch() {
+    fn check<O: Opener>() {
+        let case = Case::<O>::new(mixed(), 2, 31);
+        let other = Case::<O>::of(model(mixed(), 99), 2, 32);
+        assert_eq!(case.inputs, other.inputs);
+        let proof = prove(&case.prepared, &case.inputs).unwrap();
+        let verdict = |case: &Case<O>, range: std::ops::Range<usize>, outputs: &[Vec<Tensor>]| {
+            let outputs = &outputs[range.clone()];
+            verify_succinct(&case.prepared, &case.inputs[range], outputs, &proof.bytes).is_ok()
+        };
+        assert!(verdict(&case, 0..2, &case.outputs));
+        assert!(!verdict(&case, 0..1, &case.outputs), "half the batch");
+        assert!(!verdict(&case, 0..0, &case.outputs), "no batch");
+        assert!(!verdict(&other, 0..2, &case.outputs), "another model");
+        assert!(!verdict(&other, 0..2, &other.outputs), "another model and its outputs");
+
+        let of_t = og_prove::trace::prove(&case.prepared, &case.inputs).unwrap();
+        let (prepared, inputs, outputs) = (&case.prepared, &case.inputs, &case.outputs);
+        assert!(verify(prepared, inputs, outputs, &of_t.bytes).is_ok());
+        assert!(verify(prepared, inputs, outputs, &proof.bytes).is_err(), "S is no T");
+        assert!(verify_succinct(prepared, inputs, outputs, &of_t.bytes).is_err(), "T is no S");
+        let file = |mode, bytes: &[u8]| {
+            let proof = Proof { mode, bytes: bytes.to_vec(), ..proof.clone() };
+            verify_file(&prepared.file(inputs.clone(), proof).encode().unwrap(), None)
+        };
+        assert!(file(Mode::Succinct, &proof.bytes).is_ok());
+        assert!(file(Mode::Trace, &proof.bytes).is_err());
+        assert!(file(Mode::Trace, &of_t.bytes).is_ok());
+        assert!(file(Mode::Succinct, &of_t.bytes).is_err());
+    }
+    check::<Hyrax>();
+    check::<WhirOpener>();
+}
+
+/// A result off by one, all after it in keeping, and the ways to hide it in the numbers of its site.
+#[derive(Clone, Copy, Debug)]
+enum Repair {
+    /// What the decomposition gives: something is above or below where nothing may be.
+    None,
+    /// Nothing above or below: the accumulator is another.
+    Quotient,
+    /// The remainder makes up for it, and is negative or too large; its rest fits.
+    Remainder,
+    /// The same with the true rest.
+    RemainderAlone,
+    /// The largest of the window is another; or, where there is no window, as [`Repair::Quotient`].
+    Gaps,
+    /// The true `hi - y`, though `y` is another.
+    Rest,
+    /// All true numbers: only what others read is false.
+    Operand,
+}
+
+fn repair(
+    case: &Case<impl Opener>,
+    lie: &mut Witness,
+    node: &SiteNode,
+    site: usize,
+    by: i64,
+    how: Repair,
+) {
+    let kind = usize::from(!node.pooled);
+    let site = node.first + site;
+    let true_value = |quantity: Quantity| case.witness.quantities[kind][quantity.index()][site];
+    let mut add = |quantity: Quantity, to: i64, by: i64| {
+        lie.quantities[kind][quantity.index()][site] = to + by
+    };
+    let step = by << node.requant.shift;
+    if !matches!(how, Repair::None | Repair::Rest) {
+        for quantity in [Quantity::Above, Quantity::Below] {
+            add(quantity, true_value(quantity), 0);
+        }
+    }
+    match how {
+        Repair::None | Repair::Quotient => {}
+        Repair::Remainder | Repair::RemainderAlone => {
+            add(Quantity::Remainder, true_value(Quantity::Remainder), -step);
+            if matches!(how, Repair::Remainder) {
+                add(Quantity::RemainderRest, true_value(Quantity::RemainderRest), step);
+            }
+        }
+        Repair::Gaps => {
+            for gap in (0..if node.pooled { case.plan.cells() } else { 0 }).map(Quantity::Gap) {
+                add(gap, true_value(gap), step);
+            }
+        }
+        Repair::Rest => add(Quantity::ValueRest, true_value(Quantity::ValueRest), 0),
+        Repair::Operand => lie.quantities = case.witness.quantities.clone(),
+    }
+}
+
+const REPAIRS: [Repair; 7] = [
+    Repair::None,
+    Repair::Quotient,
+    Repair::Remainder,
+    Repair::RemainderAlone,
+    Repair::Gaps,
+    Repair::Rest,
+    Repair::Operand,
+];
+
+/// For each site of each node (or every `sparse`th): another result, however it is repaired, is refused.
+fn false_results<O: Opener>(sparse: usize) {
+    let case = Case::<O>::new(mixed(), 2, 41);
+    case.verdict(&case.outputs, &case.witness).unwrap();
+    let program = case.prepared.model().program();
+    let (mut count, mut changed_outputs) = (0, 0);
+    for node in case.plan.nodes() {
+        for index in (0..2 * node.sites).step_by(sparse) {
+            for by in [1, -1, 3] {
+                let (batch, site, at) =
+                    (index / node.sites, index % node.sites, maker(program, node.tensor));
+                let (outputs, witness) = case.lie(|inference, node, values| {
+                    if (inference, node) == (batch, at) {
+                        values[site] += by;
+                    }
+                });
+                for how in REPAIRS {
+                    let mut lie = witness.clone();
+                    repair(&case, &mut lie, node, index, by, how);
+                    let verdict = case.verdict_or_unstated(&outputs, &lie);
+                    assert!(verdict.is_err(), "{how:?} of {by} at {index} of {node:?}");
+                    count += 1;
+                    changed_outputs += usize::from(outputs != case.outputs);
+                }
+            }
+        }
+    }
+    println!("{}: {count} lies, {changed_outputs} that change an output", O::S::BACKEND);
+    assert!(changed_outputs > count / 2);
+}
+
+#[test]
+fn false_results_are_refused() {
+    false_results::<Clear>(1);
+    false_results::<Hyrax>(7);
+    false_results::<WhirOpener>(7);
+}
 #[test]
 fn a_stated_result_is_the_one_that_was_committed_to() {
     let case = Case::<Clear>::new(mixed(), 1, 1);

@@ -9,6 +9,7 @@ pub mod generator;
 pub mod nets;
 
 pub mod forge;
+pub mod forge_succinct;
 
 use generator::Random;
 use og_prove::opener::{Claimed, Numbers, OpenError, Opener};
