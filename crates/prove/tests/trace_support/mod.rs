@@ -8,6 +8,10 @@ pub mod generator;
 #[path = "../../../zkml/tests/succinct/nets.rs"]
 pub mod nets;
 
+#[path = "../../../zkml/tests/execute/naive.rs"]
+pub mod naive;
+
+pub mod case;
 pub mod forge;
 pub mod forge_succinct;
 

@@ -105,7 +105,7 @@ fn requantised(r: &mut Random, b: &mut Builder, accumulators: usize) -> usize {
     let mut sizes = b.ty(tensor).unwrap().shape.clone();
     let kernels: &[u32] = r.choose(&[&[2, 2], &[2, 2], &[1, 2], &[2], &[3], &[1, 1], &[2, 3]]);
     let windowed = sizes.iter_mut().rev().zip(kernels.iter().rev());
-    if r.flag()
+    if r.below(4) > 0
         && windowed.into_iter().all(|(&mut size, &kernel)| size % kernel == 0)
         && sizes.len() > kernels.len()
     {
