@@ -2,6 +2,10 @@
 //!
 //! Machines differ and are noisy, so no time is compared with a time of another day: every processor time is divided by
 //! that of a fixed piece of arithmetic measured in the same run, and only these ratios are compared.
+//!
+//! ezkl may be measured beside it, on the same files, for who wants to compare. It is never a part of the build or of CI.
+
+mod ezkl;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -18,7 +22,8 @@ use crate::{root, run, say};
 const MODELS: [(&str, &str); 4] =
     [("linear10", "-8..8"), ("logreg10", "-8..8"), ("mlp784", "0..1"), ("lenet5", "0..1")];
 
-const BACKENDS: [&str; 2] = ["H", "W"];
+/// Backend and mode of each proof.
+const PROOFS: [(&str, &str); 4] = [("H", "T"), ("H", "S"), ("W", "T"), ("W", "S")];
 
 /// Runs of each case; the median counts.
 const RUNS: usize = 5;
@@ -33,8 +38,45 @@ const GROWTH_MAX: f64 = 1.25;
 /// Processor times below this are noise, milliseconds.
 const NOISE_MS: f64 = 5.0;
 
-/// Measures every model on both backends; with `save`, the result becomes the baseline.
-pub(crate) fn zkml(save: bool) -> Result<()> {
+/// What to measure.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Options {
+    /// The result becomes the baseline.
+    save: bool,
+    /// ezkl is measured too.
+    with_ezkl: bool,
+    /// Names of models; all, if empty.
+    models: Vec<String>,
+}
+
+impl Options {
+    fn parse(words: &[&str]) -> Result<Self> {
+        let mut options = Self::default();
+        for &word in words {
+            match word {
+                "--save" => options.save = true,
+                "--with-ezkl" => options.with_ezkl = true,
+                _ if MODELS.iter().any(|(model, _)| *model == word) => {
+                    options.models.push(word.to_owned());
+                }
+                _ => bail!(
+                    "bench zkml takes --save, --with-ezkl and {:?}, not {word}",
+                    MODELS.map(|(model, _)| model)
+                ),
+            }
+        }
+        ensure!(!options.save || options.models.is_empty(), "a baseline is of all models");
+        Ok(options)
+    }
+
+    fn measures(&self, model: &str) -> bool {
+        self.models.is_empty() || self.models.iter().any(|chosen| chosen == model)
+    }
+}
+
+/// Measures models on both backends in both modes, as `words` say, and compares with the baseline.
+pub(crate) fn zkml(words: &[&str]) -> Result<()> {
+    let options = Options::parse(words)?;
     run("cargo", &["build", "--locked", "--release", "--package", "og"])?;
     let models = root()?.join("../shared/models");
     ensure!(models.is_dir(), "the models lie in no {}", models.display());
@@ -44,24 +86,34 @@ pub(crate) fn zkml(save: bool) -> Result<()> {
     let head: String = COLUMNS.iter().map(|name| format!("{name:>16}")).collect();
     say(&format!("{:<14}{head}", "model"));
     let mut cases = BTreeMap::new();
-    for (model, range) in MODELS {
-        for backend in BACKENDS {
-            let figures = measure(&models, model, range, backend, folder.path())?;
-            let row: String = figures.iter().map(|figure| format!("{figure:>16.2}")).collect();
-            say(&format!("{:<14}{row}", format!("{model} {backend}")));
-            let figures: BTreeMap<&str, f64> = COLUMNS.into_iter().zip(figures).collect();
-            cases.insert(format!("{model} {backend}"), figures);
+    for (model, range) in MODELS.into_iter().filter(|(model, _)| options.measures(model)) {
+        for proof in PROOFS {
+            let figures = measure(&models, model, range, proof, folder.path())?;
+            let case = format!("{model} {} {}", proof.0, proof.1);
+            say(&row(&case, &figures));
+            cases.insert(case, COLUMNS.into_iter().zip(figures).collect::<BTreeMap<_, _>>());
+        }
+        if options.with_ezkl {
+            let (figures, stages) = ezkl::measure(&models, model, folder.path())?;
+            say(&row(&format!("{model} ezkl"), &figures));
+            say(&format!("{:<14}{stages}", ""));
         }
     }
     let measured = json!({"reference_ms": reference_ms, "cases": cases});
     let path = baseline()?;
-    if save {
+    if options.save {
         std::fs::write(&path, format!("{measured:#}\n")).context("writing the baseline")?;
         say(&format!("saved as {}", path.display()));
         return Ok(());
     }
     let baseline = std::fs::read(&path).context("reading the baseline; make one with --save")?;
     compare(&serde_json::from_slice(&baseline)?, &measured)
+}
+
+/// A row of the table, figures in the order of [`COLUMNS`].
+fn row(case: &str, figures: &[f64]) -> String {
+    let figures: String = figures.iter().map(|figure| format!("{figure:>16.2}")).collect();
+    format!("{case:<14}{figures}")
 }
 
 fn baseline() -> Result<PathBuf> {
@@ -73,13 +125,14 @@ fn measure(
     models: &Path,
     model: &str,
     range: &str,
-    backend: &str,
+    (backend, mode): (&str, &str),
     folder: &Path,
 ) -> Result<Vec<f64>> {
     let mut runs = Vec::new();
     for _ in 0..RUNS {
         let output = Command::new(root()?.join("target/release/og"))
-            .args(["--json", "prove", "--backend", backend, "--input-range", range, "--model"])
+            .args(["--json", "prove", "--backend", backend, "--mode", mode])
+            .args(["--input-range", range, "--model"])
             .arg(models.join(format!("{model}.onnx")))
             .arg("--input")
             .arg(models.join(format!("{model}.input.json")))
@@ -88,7 +141,7 @@ fn measure(
             .output()
             .context("starting og")?;
         if !output.status.success() {
-            bail!("{model} {backend}: {}", String::from_utf8_lossy(&output.stderr));
+            bail!("{model} {backend} {mode}: {}", String::from_utf8_lossy(&output.stderr));
         }
         runs.push(serde_json::from_slice::<Value>(&output.stdout)?);
     }
@@ -127,7 +180,7 @@ fn compare(before: &Value, now: &Value) -> Result<()> {
         bail!("a measurement without its reference");
     };
     let mut worse = Vec::new();
-    for case in MODELS.iter().flat_map(|(m, _)| BACKENDS.map(|b| format!("{m} {b}"))) {
+    for case in MODELS.iter().flat_map(|(m, _)| PROOFS.map(|(b, mode)| format!("{m} {b} {mode}"))) {
         let pair = |column| Some((figure(before, &case, column)?, figure(now, &case, column)?));
         if let Some((old, new)) = pair("prove_cpu_ms")
             && old.max(new) > NOISE_MS
@@ -156,7 +209,16 @@ mod tests {
 
     fn measured(reference: f64, cpu: f64, bytes: f64) -> Value {
         let case = json!({"prove_cpu_ms": cpu, "proof_bytes": bytes});
-        json!({"reference_ms": reference, "cases": {"mlp784 H": case}})
+        json!({"reference_ms": reference, "cases": {"mlp784 H T": case}})
+    }
+
+    #[test]
+    fn models_are_chosen_by_name_and_a_baseline_is_of_all() {
+        let options = Options::parse(&["--with-ezkl", "linear10"]).expect("valid");
+        assert!(options.with_ezkl && options.measures("linear10") && !options.measures("lenet5"));
+        assert!(Options::parse(&[]).expect("valid").measures("lenet5"));
+        assert!(Options::parse(&["linear11"]).is_err());
+        assert!(Options::parse(&["--save", "linear10"]).is_err());
     }
 
     #[test]

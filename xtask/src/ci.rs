@@ -7,19 +7,20 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::vectors::Tally;
-use crate::{root, run, say, setup, tidy};
+use crate::{root, run, run_with, say, setup, tidy};
 
 /// A name for people, and what it runs.
 type Step = (&'static str, fn() -> Result<()>);
 
 /// Every check, those that fail soonest first.
 pub(crate) fn all() -> Result<()> {
-    let steps: [Step; 7] = [
+    let steps: [Step; 8] = [
         ("set-up", setup::programs),
         ("format", || run("cargo", &["fmt", "--all", "--check"])),
         ("tidy", tidy::check),
         ("contracts", || contracts(true)),
         ("tests", test),
+        ("fuzz", || fuzz("ci")),
         ("clippy", clippy),
         ("deny", deny),
     ];
@@ -61,6 +62,13 @@ pub(crate) fn test() -> Result<()> {
         bail!("tests failed ({status})");
     }
     Tally::read(lines.iter().map(String::as_str)).judge()
+}
+
+/// Fuzzes whatever reads a stranger's bytes, each target for the time that `profile` allows it.
+pub(crate) fn fuzz(profile: &str) -> Result<()> {
+    // All of the workspace, so that what the tests were built from serves here too.
+    let arguments = ["test", "--locked", "--workspace", "--test", "fuzz", "--", "--show-output"];
+    run_with("cargo", &arguments, &[("OG_FUZZ", profile)])
 }
 
 /// Rebuilds the Solidity artifacts from locked npm packages; with `check`, compares instead of writing.

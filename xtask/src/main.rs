@@ -4,9 +4,10 @@
 //! |---|---|
 //! | `ci` | everything that guards the main branch, in the order that fails soonest (the README's test command) |
 //! | `test` | builds and runs every test, and counts the shared vectors that ran |
+//! | `fuzz` | fuzzes whatever reads a stranger's bytes for 60 seconds each; with `--long`, 10 minutes each |
 //! | `tidy` | checks the architecture invariants of `docs/architecture.md` |
 //! | `contracts` | rebuilds the Solidity artifacts; with `--check`, fails when one differs from the committed one |
-//! | `bench zkml` | times proofs and compares with the baseline; with `--save`, makes the baseline |
+//! | `bench zkml` | times proofs and compares with the baseline; with `--save`, makes the baseline; with `--with-ezkl`, measures ezkl beside it |
 //! | `deny` | checks licences, bans and sources of every dependency |
 
 mod bench;
@@ -19,8 +20,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str =
-    "usage: cargo xtask <ci | test | tidy | contracts [--check] | bench zkml [--save] | deny>";
+const USAGE: &str = "usage: cargo xtask <ci | test | fuzz [--long] | tidy | contracts [--check] | bench zkml [--save] [--with-ezkl] [MODEL…] | deny>";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,11 +28,12 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["ci"] => ci::all(),
         ["test"] => ci::test(),
+        ["fuzz"] => ci::fuzz("ci"),
+        ["fuzz", "--long"] => ci::fuzz("long"),
         ["tidy"] => tidy::check(),
         ["contracts"] => ci::contracts(false),
         ["contracts", "--check"] => ci::contracts(true),
-        ["bench", "zkml"] => bench::zkml(false),
-        ["bench", "zkml", "--save"] => bench::zkml(true),
+        ["bench", "zkml", options @ ..] => bench::zkml(options),
         ["deny"] => ci::deny(),
         _ => {
             say(USAGE);
@@ -62,9 +63,15 @@ fn root() -> Result<std::path::PathBuf> {
 
 /// Runs a command in the repository root and fails when it does.
 fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    run_with(program, arguments, &[])
+}
+
+/// [`run`] with variables added to the environment.
+fn run_with(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
     say(&format!("$ {program} {}", arguments.join(" ")));
     let status = Command::new(program)
         .args(arguments)
+        .envs(environment.iter().copied())
         .current_dir(root()?)
         .status()
         .with_context(|| format!("cannot start {program}"))?;

@@ -1,6 +1,6 @@
 //! `og model`: from an ONNX file to a model of integers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -8,10 +8,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use og_zkml::certificate::{Certificate, Comparison, Dataset, Oracle, saturations};
 use og_zkml::compile::{Calibration, Precision, compile, dequantise, quantise};
 use og_zkml::execute::execute_traced;
+use og_zkml::hyrax::Hyrax;
 use og_zkml::model::{Commitments, Model};
 use og_zkml::onnx::{self, Data, Graph, Kind};
 use og_zkml::qir::TensorType;
 use og_zkml::reference::{Value, outputs};
+use og_zkml::scheme::Scheme as _;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -31,7 +33,9 @@ pub(crate) fn run(options: &ModelOptions, ui: &Ui) -> Result<ExitCode> {
             let model = compile_file(onnx, reading, ui)?;
             let compile_ms = begun.elapsed().as_millis();
             std::fs::write(out, model.encode()).with_context(|| out.display().to_string())?;
-            show(&model, Some(compile_ms), ui)
+            // Empty, so not that of any weights: `commit` fills it.
+            std::fs::write(beside(out), b"").with_context(|| beside(out).display().to_string())?;
+            show(&model, out, Some(compile_ms), ui)
         }
         ModelAction::Certify { model, onnx, dim, data, expected, oracle, out } => {
             let model = load(model, None, ui)?;
@@ -42,13 +46,32 @@ pub(crate) fn run(options: &ModelOptions, ui: &Ui) -> Result<ExitCode> {
             show_certificate(&certificate, ui);
             Ok(ExitCode::SUCCESS)
         }
-        ModelAction::Show { model } => show(&load(model, None, ui)?, None, ui),
+        ModelAction::Show { model: path } => show(&load(path, None, ui)?, path, None, ui),
     }
 }
 
-fn show(model: &Model, compile_ms: Option<u128>, ui: &Ui) -> Result<ExitCode> {
+/// The commitments of a model that was read from `path`. Beside a compiled model lies the part that takes longest to make;
+/// where that is lost it is made, and where it is not what it should be it is also written anew.
+pub(crate) fn commit(model: &Model, path: &Path) -> Result<Commitments> {
+    let path = beside(path);
+    let kept = read(&path).ok();
+    let commitments = Commitments::of_kept(model, kept.as_deref())?;
+    let encoded = Hyrax::encode(&commitments.hyrax);
+    if kept.is_some_and(|kept| kept != encoded) {
+        // Whoever cannot write there does the work again next time.
+        std::fs::write(&path, encoded).ok();
+    }
+    Ok(commitments)
+}
+
+/// Where a part of the commitments of a model is kept.
+fn beside(path: &Path) -> PathBuf {
+    path.with_added_extension("commitment")
+}
+
+fn show(model: &Model, path: &Path, compile_ms: Option<u128>, ui: &Ui) -> Result<ExitCode> {
     let begun = Instant::now();
-    let commitments = Commitments::of(model)?;
+    let commitments = commit(model, path)?;
     let commit_ms = begun.elapsed().as_millis();
     let (program, digests) = (model.program(), commitments.digests());
     let weights: usize =

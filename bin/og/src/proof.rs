@@ -10,7 +10,7 @@ use og_prove::trace::Prepared;
 use og_prove::whir::WhirOpener;
 use og_zkml::compile::quantise;
 use og_zkml::hyrax::Hyrax;
-use og_zkml::model::{Commitments, Model};
+use og_zkml::model::Model;
 use og_zkml::proof_file::{FileError, Named, ProofFile, verify_file};
 use og_zkml::qir::Tensor;
 use og_zkml::scheme::{Backend, Mode, Scheme};
@@ -149,7 +149,7 @@ pub(crate) fn verify(bytes: &[u8], options: &VerifyOptions, ui: &Ui) -> Result<E
     let expected = match &options.model {
         Some(path) => {
             let model = model::load(path, None, ui)?;
-            Some(Commitments::of(&model)?.digests().model_id())
+            Some(model::commit(&model, path)?.digests().model_id())
         }
         None => options.model_id,
     };

@@ -126,14 +126,18 @@ pub fn prove_witness<O: Opener>(
     let zero = FieldOf::<O>::ZERO;
     let claims = Claims::new(plan, program, &combination, weights, zero, constrained, &products);
 
-    let factors = materialise(prepared.layout(), &functionals);
-    let mut pairs = vec![Pair { values: Values::Integers(prepared.vector()), factors }];
-    if let (Some(trace_size), Some(helper_size)) = (sizes.trace, sizes.helpers) {
-        let mut factors = claims.trace();
-        factors.resize(1 << trace_size, zero);
-        pairs.push(Pair { values: Values::Integers(&trace), factors });
-        pairs.push(helper_pair::<O>(&helpers, &claims.helpers(), helper_size));
-    }
+    let mut pairs = Vec::new();
+    let (of_weights, (of_trace, of_helpers)) = rayon::join(
+        || materialise(prepared.layout(), &functionals),
+        || {
+            let trace = sizes.trace.map(|size| padded(claims.trace(), size));
+            (trace, sizes.helpers.map(|size| helper_pair::<O>(&helpers, &claims.helpers(), size)))
+        },
+    );
+    let values = Values::Integers(prepared.vector());
+    pairs.push(Pair { values, factors: of_weights });
+    pairs.extend(of_trace.map(|factors| Pair { values: Values::Integers(&trace), factors }));
+    pairs.extend(of_helpers);
     let (point, opened) = sumcheck::prove(pairs, &mut transcript);
     transcript.send(OPENED, &opened);
     let cached = std::iter::once(prepared.cached()).chain(&vectors);
@@ -220,7 +224,13 @@ fn columns<F: Field>(plan: &Plan, witness: &Witness, trace: &[i64], helpers: &[F
     let (limbs, counts) = trace.split_at_checked(plan.multiplicities()).unwrap_or_default();
     let (fractions, table) = helpers.split_at_checked(plan.fractions()).unwrap_or_default();
     let limbs = limbs.get(..4 * plan.groups()).unwrap_or_default();
-    let limb = |place| integers(limbs.iter().skip(place).step_by(4).copied());
+    // Limbs are few numbers, again and again.
+    let numbers: Vec<F> = (0..).take(plan.table()).map(F::from_i64).collect();
+    let element = |&limb: &i64| {
+        let known = usize::try_from(limb).ok().and_then(|limb| numbers.get(limb)).copied();
+        known.unwrap_or_else(|| F::from_i64(limb))
+    };
+    let limb = |place| Column::new(limbs.iter().skip(place).step_by(4).map(element).collect());
     let sites = [Quantity::Value, Quantity::ValueRest, Quantity::Above, Quantity::Below];
     let gaps = (0..plan.cells()).map(Quantity::Gap);
     let quantities = sites.into_iter().chain(gaps);
@@ -236,7 +246,7 @@ fn columns<F: Field>(plan: &Plan, witness: &Witness, trace: &[i64], helpers: &[F
         table: [
             Column::new(table.to_vec()),
             integers(counts.iter().copied()),
-            Column { repeats: true, ..integers((0..).take(plan.table())) },
+            Column { entries: numbers.clone(), repeats: true },
         ],
         sites: quantities
             .map(|quantity| integers(witness.column(plan, quantity).into_iter()))
@@ -300,6 +310,12 @@ fn prove_products<O: Opener>(
     Products { sum, point, last: zero, operand }
 }
 
+/// A table continued with zeros to `2^size` entries.
+fn padded<F: Field>(mut table: Vec<F>, size: u32) -> Vec<F> {
+    table.resize(1 << size, F::ZERO);
+    table
+}
+
 /// The helpers, coordinate by coordinate, with their functional.
 fn helper_pair<O: Opener>(
     helpers: &[FieldOf<O>],
@@ -308,8 +324,7 @@ fn helper_pair<O: Opener>(
 ) -> Pair<'static, FieldOf<O>> {
     let coordinates: Vec<_> = (0..O::S::COORDINATES).map(O::S::coordinate).collect();
     let spread = functional.iter().flat_map(|&factor| coordinates.iter().map(move |&c| factor * c));
-    let mut factors: Vec<_> = spread.collect();
-    factors.resize(1 << size, FieldOf::<O>::ZERO);
+    let factors = padded(spread.collect(), size);
     let values = helpers.iter().flat_map(|&helper| O::S::coordinates(helper)).collect();
     Pair { values: Values::Elements(values), factors }
 }

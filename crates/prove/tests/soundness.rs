@@ -17,23 +17,20 @@ use og_prove::opener::Opener;
 use og_prove::sumcheck::{self, Pair, Values};
 use og_prove::trace::{Prepared, prove, prove_mapped, prove_steps, run};
 use og_prove::whir::WhirOpener;
+use og_testkit::fuzz::generated;
 use og_zkml::field::Field;
-use og_zkml::model::{Commitments, ModelId};
+use og_zkml::model::Commitments;
 use og_zkml::proof_file::{FileError, verify_file};
 use og_zkml::qir::{Builder, Linear, NodeWeights, Op, Program, Tensor, Weights};
 use og_zkml::scheme::{Backend, Mode, Scheme};
 use og_zkml::trace::{Packing, TraceError};
 use og_zkml::transcript::{Prover, TranscriptError};
 use og_zkml::whir::Goldilocks2;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use trace_support::forge::{Cheat, bind, change_every_leaf, forge, lie, naive_round};
-use trace_support::generator::Random;
+use trace_support::generator::{Random, case};
 use trace_support::{Clear, inputs, model, program, verify, wide};
-
-fn long() -> bool {
-    std::env::var("OG_FUZZ").is_ok_and(|value| value == "long")
-}
 
 fn prepared<O: Opener>(program: Program, seed: u64) -> Prepared<O> {
     let model = model(program, seed);
@@ -71,6 +68,14 @@ fn file<O: Opener>(program: Program, batch: usize) -> Vec<u8> {
     let prepared = prepared::<O>(program, 21);
     let inputs = inputs(prepared.model().program(), batch, 22);
     let proof = prove(&prepared, &inputs).unwrap();
+    prepared.file(inputs, proof).encode().unwrap()
+}
+
+/// A file of mode S.
+fn succinct<O: Opener>(program: Program) -> Vec<u8> {
+    let prepared = prepared::<O>(program, 21);
+    let inputs = inputs(prepared.model().program(), 1, 22);
+    let proof = og_prove::succinct::prove(&prepared, &inputs).unwrap();
     prepared.file(inputs, proof).encode().unwrap()
 }
 
@@ -435,67 +440,53 @@ fn the_sumcheck_is_the_one_by_definition() {
     }
 }
 
-/// Files changed at random: no panic, and none but the original holds.
+/// What `crates/zkml/tests/fuzz.rs` mutates: small proofs of both backends, together with many operators.
 #[test]
-fn mutated_files_are_refused() {
-    let seeds = [
-        file::<Hyrax>(small(), 1),
-        file::<WhirOpener>(small(), 2),
-        file::<Hyrax>(program(), 1),
-        file::<WhirOpener>(program(), 2),
-        file::<WhirOpener>(wide(1, 90, 60), 1),
+fn the_corpus_of_the_verifier_is_what_the_prover_makes() {
+    let mut files = vec![
+        ("small-h".to_owned(), file::<Hyrax>(small(), 1)),
+        ("small-w".to_owned(), file::<WhirOpener>(small(), 2)),
+        ("mixed-h".to_owned(), file::<Hyrax>(program(), 1)),
+        ("mixed-w".to_owned(), file::<WhirOpener>(program(), 2)),
+        ("wide-h".to_owned(), file::<Hyrax>(wide(1, 60, 30), 1)),
+        ("wide-w".to_owned(), file::<WhirOpener>(wide(1, 90, 60), 1)),
     ];
-    let seed =
-        std::env::var("OG_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x0923_u64);
-    println!("seed {seed}");
-    let mut random = Random(seed);
-    let (started, limit) = (Instant::now(), Duration::from_secs(if long() { 600 } else { 4 }));
-    let mut runs = 0_u64;
-    while started.elapsed() < limit {
-        let original = &seeds[random.below(seeds.len() as u64) as usize];
-        let mut bytes = original.clone();
-        for _ in 0..=random.below(3) {
-            mutate(&mut bytes, &seeds, &mut random);
-        }
-        let verdict = verify_file(&bytes, None);
-        assert!(
-            verdict.is_err() || seeds.contains(&bytes),
-            "a changed file holds, seed {seed}, run {runs}"
-        );
-        runs += 1;
+    for program in [program(), wide(1, 60, 30)] {
+        let name = program.name().to_owned();
+        files.push((format!("{name}-s-h"), succinct::<Hyrax>(program.clone())));
+        files.push((format!("{name}-s-w"), succinct::<WhirOpener>(program)));
     }
-    let noise: Vec<u8> = (0..1000).map(|_| random.next() as u8).collect();
-    assert!(verify_file(&noise, Some(ModelId([0; 32]))).is_err());
-    println!("{runs} files");
-    assert!(runs > 100, "{runs} runs");
+    let mut operators = BTreeSet::new();
+    for seed in 0..400 {
+        let program = case(seed, 8).program;
+        let known = operators.len();
+        operators.extend(program.nodes().iter().map(|node| node.op.name()));
+        if program.linears().next().is_some() && (seed < 16 || operators.len() > known) {
+            files.push(match seed % 2 {
+                0 => (format!("random-{seed}-h"), file::<Hyrax>(program, 1)),
+                _ => (format!("random-{seed}-w"), file::<WhirOpener>(program, 1)),
+            });
+        }
+    }
+    assert_eq!(operators.len(), 17, "{operators:?}");
+    for (name, bytes) in &mut files {
+        verify_file(bytes, None).unwrap();
+        println!("{name} {}", bytes.len());
+        name.push_str(".ogz");
+    }
+    generated("verifier", &files).unwrap();
 }
 
-fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
-    // Half of the changes fall on the header and the program, which steer all the rest.
-    let length = bytes.len().max(1) as u64;
-    let reach = if random.flag() { length } else { length.min(400) };
-    let at = random.below(reach) as usize;
-    let end = (at + random.below(40) as usize).min(bytes.len());
-    match random.below(8) {
-        0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-        1 if at < bytes.len() => bytes[at] = random.next() as u8,
-        2 => bytes.truncate(at),
-        3 if at < end => drop(bytes.drain(at..end)),
-        4 if at < end => {
-            let piece = bytes[at..end].to_vec();
-            bytes.splice(at..at, piece);
-        }
-        5 => {
-            let other = &others[random.below(others.len() as u64) as usize];
-            let piece =
-                other.iter().copied().skip(at).take(end.saturating_sub(at)).collect::<Vec<_>>();
-            bytes.splice(at.min(bytes.len())..end, piece);
-        }
-        6 if at + 4 <= bytes.len() => {
-            let value =
-                [0, 1, u32::MAX, 1 << 24, 1 << 16, random.next() as u32][random.below(6) as usize];
-            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
-        }
-        _ => bytes.extend((0..random.below(9)).map(|_| random.next() as u8)),
+/// Whatever is kept of a commitment, the model's id stays what it is.
+#[test]
+fn kept_commitments_are_not_trusted() {
+    let [of, another] = [51, 52].map(|seed| model(wide(1, 60, 30), seed));
+    let [of, another] = [&of, &another].map(|model| (model, Commitments::of(model).unwrap()));
+    let bytes = Hyrax::encode(&of.1.hyrax);
+    let others = Hyrax::encode(&another.1.hyrax);
+    let mixed = [&others[..32], &bytes[32..]].concat();
+    for kept in [&bytes, &others, &mixed, &bytes[1..].to_vec(), &Vec::new()] {
+        let found = Commitments::of_kept(of.0, Some(kept)).unwrap();
+        assert_eq!((found.digests(), &found.hyrax), (of.1.digests(), &of.1.hyrax));
     }
 }

@@ -9,12 +9,14 @@
 //! | [`devnet`] | `devnet.json`, as third parties read it |
 //! | [`process`] | run the real `og` binary: ready file, kill, logs |
 //! | [`clients`] | third-party clients in environments of their own, from lock files |
+//! | [`fuzz`] | seeded mutation of a committed corpus |
 //! | [`wheels`] | files out of pinned Python wheels, fetched once |
 //! | [`rpc`] | just enough JSON-RPC to read two chains without our own client |
 
 pub mod clients;
 #[cfg(feature = "network")]
 pub mod devnet;
+pub mod fuzz;
 #[cfg(feature = "network")]
 pub mod process;
 #[cfg(feature = "network")]

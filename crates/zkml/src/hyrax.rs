@@ -226,12 +226,8 @@ impl Scheme for Hyrax {
         {
             return Err(SchemeError::Length { found: bytes.len(), expected: Self::encoded_len(n) });
         }
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|row| {
-                curve::decode(row).ok_or(SchemeError::Commitment("a row is not a canonical point"))
-            })
-            .collect::<Result<_, _>>()?;
+        let rows = curve::decode_all(rows)
+            .ok_or(SchemeError::Commitment("a row is not a canonical point"))?;
         if rows.last().is_some_and(Point::is_zero) {
             return Err(SchemeError::Commitment("the last row is zero"));
         }
@@ -267,9 +263,8 @@ impl Scheme for Hyrax {
         let columns = shared_columns(n, widest);
         let count = length.div_ceil(1 << columns);
         let bytes = transcript.receive_bytes(ROWS, count.saturating_mul(POINT_BYTES))?;
-        let rows = bytes.as_chunks::<POINT_BYTES>().0.iter().map(curve::decode);
-        let rows: Option<Vec<_>> = rows.collect();
-        let rows = rows.ok_or(SchemeError::Malformed("a row is not a canonical point"))?;
+        let rows = curve::decode_all(bytes.as_chunks::<POINT_BYTES>().0)
+            .ok_or(SchemeError::Malformed("a row is not a canonical point"))?;
         Ok(Commitment { n, columns, rows })
     }
 

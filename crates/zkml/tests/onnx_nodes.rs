@@ -6,7 +6,10 @@
 //! * `tests/vectors/zkml/onnx_nodes.skip` lists what does not pass. A listed test that passes fails the run, as does an
 //!   unlisted one that does not. `docs/operators.md` is made from what passes.
 //!
-//! `OG_REWRITE=1` writes both files anew.
+//! The smallest tests of single operators that can be read are what the reader is fuzzed with, besides our own models:
+//! `tests/corpus/onnx/*.node` (from the package `onnx`, Apache-2.0).
+//!
+//! `OG_REWRITE=1` writes all of these anew.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,6 +29,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use og_testkit::clients::{PythonClient, client_dir, run, target_dir, workspace_dir};
+use og_testkit::fuzz;
 use og_zkml::compile::{Calibration, Precision, compile};
 use og_zkml::onnx::{self, Kind, OnnxError, Options, Reason};
 use og_zkml::reference::{self, Value};
@@ -226,10 +230,18 @@ fn the_node_tests_that_are_not_skipped_pass() {
     let mut skips: BTreeMap<(String, String), String> = BTreeMap::new();
     let mut by_operator: BTreeMap<String, Counts> = BTreeMap::new();
     let mut totals: Counts = [0; 3];
+    let mut smallest: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for line in index.lines() {
         let (name, operators) = line.split_once('\t').unwrap();
         let (float, integer) = match Case::open(&folder.join(name)) {
             Ok(case) => {
+                if !operators.contains(',') && onnx::read(&case.model, &Options::default()).is_ok()
+                {
+                    let known = smallest.entry(format!("{operators}.node")).or_default();
+                    if known.is_empty() || case.model.len() < known.len() {
+                        known.clone_from(&case.model);
+                    }
+                }
                 let float = case.float();
                 let integer = if float.is_ok() { case.integer() } else { Ok(()) };
                 (float, integer)
@@ -257,6 +269,7 @@ fn the_node_tests_that_are_not_skipped_pass() {
         "ONNX node tests: {} in all, {} pass in floats, {} in integers",
         totals[0], totals[1], totals[2]
     );
+    fuzz::generated("onnx", &smallest.into_iter().collect::<Vec<_>>()).unwrap();
     let list: String = skips
         .iter()
         .map(|((stage, name), reason)| format!("{stage}\t{name}\t{reason}\n"))

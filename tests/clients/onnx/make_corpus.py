@@ -1,4 +1,4 @@
-"""Writes the small models of tests/vectors/zkml/onnx: what the mutator of the ONNX reader starts from.
+"""Writes the small models of tests/corpus/onnx: what the mutator of the ONNX reader starts from.
 
 Usage: make_corpus.py DIRECTORY
 Together they use every family of operators that is read. Deterministic.

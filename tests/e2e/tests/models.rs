@@ -37,6 +37,8 @@ struct Case {
     model: &'static str,
     /// Largest proof file, H and W, bytes.
     bytes_max: [u64; 2],
+    /// Largest proof file of mode S with backend H, bytes.
+    succinct_max: u64,
 }
 
 #[test]
@@ -44,12 +46,12 @@ fn models_compile_and_their_inferences_are_proved_and_verified() {
     let Some(shared) = shared_models() else { return };
     let folder = tempfile::tempdir().unwrap();
     let cases = [
-        Case { model: "linear10", bytes_max: [4_096, 40_960] },
-        Case { model: "logreg10", bytes_max: [4_096, 40_960] },
-        Case { model: "mlp784", bytes_max: [12_288, 92_160] },
-        Case { model: "lenet5", bytes_max: [65_536, 122_880] },
+        Case { model: "linear10", bytes_max: [4_096, 40_960], succinct_max: 4096 },
+        Case { model: "logreg10", bytes_max: [4_096, 40_960], succinct_max: 4096 },
+        Case { model: "mlp784", bytes_max: [12_288, 92_160], succinct_max: 16000 },
+        Case { model: "lenet5", bytes_max: [65_536, 122_880], succinct_max: 16000 },
     ];
-    for Case { model, bytes_max } in cases {
+    for Case { model, bytes_max, succinct_max } in cases {
         let at = |name: String| shared.join(name).to_str().unwrap().to_owned();
         let onnx = at(format!("{model}.onnx"));
         let input = at(format!("{model}.input.json"));
@@ -72,6 +74,19 @@ fn models_compile_and_their_inferences_are_proved_and_verified() {
         assert!(certified["max_error"].as_f64().unwrap() <= 3e-3, "{model}: {certified}");
         assert!(std::fs::read_to_string(certificate).unwrap().contains("reference f32"));
 
+        let proof = folder.path().join(format!("{model}.S.ogz"));
+        let proof = proof.to_str().unwrap();
+        let succinct = ["--json", "prove", "--input", &input, "--mode", "S", "--out", proof];
+        let succinct = og(&[&succinct[..], &["--model", compiled]].concat());
+        assert!(succinct.status.success(), "{model}: {}", talk(&succinct));
+        let succinct = json(&succinct);
+        assert_eq!((&succinct["mode"], &succinct["model_id"]), (&"S".into(), &id.as_str().into()));
+        let bytes = std::fs::metadata(proof).unwrap().len();
+        assert!(bytes <= succinct_max, "{model}: {bytes} bytes");
+        let stranger = og(&["verify", "--json", "--model-id", &id, proof]);
+        assert_eq!(stranger.status.code(), Some(0), "{}", talk(&stranger));
+        assert_eq!(json(&stranger)["inferences"][0]["outputs"], succinct["outputs"]);
+
         for (backend, bytes_max) in ["H", "W"].into_iter().zip(bytes_max) {
             let proof = folder.path().join(format!("{model}.{backend}.ogz"));
             let proof = proof.to_str().unwrap();
@@ -80,6 +95,7 @@ fn models_compile_and_their_inferences_are_proved_and_verified() {
             let proved = og(&[&prove[..], &["--model", compiled]].concat());
             assert!(proved.status.success(), "{model} {backend}: {}", talk(&proved));
             let proved = json(&proved);
+            assert_eq!(proved["outputs"], succinct["outputs"], "{model} {backend}");
             assert_eq!(proved["model_id"], id.as_str(), "{model} {backend}");
             let bytes = proved["proof_bytes"].as_u64().unwrap();
             assert_eq!(bytes, std::fs::metadata(proof).unwrap().len());

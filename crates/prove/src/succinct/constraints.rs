@@ -79,8 +79,9 @@ pub(super) fn prove<F: Field>(
     transcript: &mut Prover,
 ) -> Vec<F> {
     let mut point = Vec::new();
+    let mut claim = F::ZERO;
     let mut equalities = equality(equality_point, F::ONE);
-    for _ in equality_point {
+    for &rho in equality_point {
         // The rest of the equality: this round's variable adds up to one.
         let half = equalities.len() / 2;
         let (low, high) = equalities.split_at(half);
@@ -94,10 +95,16 @@ pub(super) fn prove<F: Field>(
         });
         add(&mut values, of_table);
         add(&mut values, sites_round(sites, challenges, &equalities));
+        // The value at 0 follows from the claim, as it does for the verifier.
+        let at_one = values.get(1).copied().unwrap_or(F::ZERO);
+        if let (Some(at_zero), Some(inverse)) = (values.first_mut(), (F::ONE - rho).inverse()) {
+            *at_zero = (claim - rho * at_one) * inverse;
+        }
         let coefficients = interpolate(&values);
         transcript.send(ROUND, coefficients.get(1..).unwrap_or_default());
         let r = transcript.challenge(BOUND);
         columns.bind(half, r);
+        claim = coefficients.iter().rev().fold(F::ZERO, |sum, &coefficient| sum * r + coefficient);
         point.push(r);
     }
     point
@@ -137,7 +144,7 @@ fn sites_round<F: Field>(
     }
 }
 
-/// `Σ equality · f(columns)` over the indices, as a polynomial in the variable to be bound.
+/// `Σ equality · f(columns)` over the indices, as a polynomial in the variable to be bound; at all points but 0.
 fn sum<F: Field, const N: usize>(
     columns: &[Column<F>; N],
     equalities: &[F],
@@ -154,9 +161,9 @@ fn sum<F: Field, const N: usize>(
             let highs = columns.each_ref().map(|column| column.at(index + half));
             let mut rises = highs;
             rises.iter_mut().zip(&values).for_each(|(rise, &low)| *rise = *rise - low);
-            for sum in &mut sums {
-                *sum += weight * f(&values);
+            for sum in sums.iter_mut().skip(1) {
                 values.iter_mut().zip(&rises).for_each(|(value, &rise)| *value += rise);
+                *sum += weight * f(&values);
             }
         }
         sums

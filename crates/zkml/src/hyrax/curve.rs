@@ -1,6 +1,7 @@
 //! Points of BN254's first group: encoding, independent generators, many additions at the price of one inversion.
 
 use super::loose::Loose;
+use super::loose::lanes::{LANES, Lanes};
 use super::scalar::{halves_of, less, limbs_of};
 use ark_bn254::{Fq, FqConfig, G1Affine};
 use ark_ec::AffineRepr;
@@ -57,15 +58,52 @@ pub fn encode(point: &Point) -> [u8; POINT_BYTES] {
 /// Reads a canonical encoding; `None` for anything else, in particular for an `x` that is on no point.
 #[must_use]
 pub fn decode(bytes: &[u8; POINT_BYTES]) -> Option<Point> {
+    match parse(bytes)? {
+        Some((x, odd)) => lift(x, odd),
+        None => Some(IDENTITY_POINT),
+    }
+}
+
+/// Reads canonical encodings, in less than half of the time that [`decode`] takes for each; `None` if one is not.
+#[must_use]
+pub fn decode_all(bytes: &[[u8; POINT_BYTES]]) -> Option<Vec<Point>> {
+    let mut points = Vec::with_capacity(bytes.len());
+    let (groups, rest) = bytes.as_chunks::<LANES>();
+    for group in groups {
+        let mut squares = [Fq::ZERO; LANES];
+        let mut parsed = [None; LANES];
+        for ((bytes, parsed), square) in group.iter().zip(&mut parsed).zip(&mut squares) {
+            *parsed = parse(bytes)?;
+            if let Some((x, _)) = parsed {
+                *square = square_at(*x);
+            }
+        }
+        let roots = Lanes::of(&squares).power(&ROOT).coordinates();
+        for (parsed, (square, root)) in parsed.into_iter().zip(squares.into_iter().zip(roots)) {
+            points.push(match parsed {
+                Some((x, odd)) => with_root(x, square, root, odd)?,
+                None => IDENTITY_POINT,
+            });
+        }
+    }
+    for bytes in rest {
+        points.push(decode(bytes)?);
+    }
+    Some(points)
+}
+
+/// `x` and whether `y` is odd, or nothing for the identity.
+#[expect(clippy::option_option, reason = "the identity is not an error")]
+fn parse(bytes: &[u8; POINT_BYTES]) -> Option<Option<(Fq, bool)>> {
     let mut bytes = *bytes;
     let flags = bytes[POINT_BYTES - 1] & (ODD | IDENTITY);
     bytes[POINT_BYTES - 1] ^= flags;
     let limbs = limbs_of(&bytes);
     if flags & IDENTITY != 0 {
-        return (flags == IDENTITY && limbs == [0; 4]).then_some(IDENTITY_POINT);
+        return (flags == IDENTITY && limbs == [0; 4]).then_some(None);
     }
     let x = less(&limbs, &MODULUS).then(|| Fq::from_bigint(BigInt(limbs))).flatten()?;
-    lift(x, flags == ODD)
+    Some(Some((x, flags == ODD)))
 }
 
 /// The generator at a place of the endless list of generators.
@@ -120,8 +158,17 @@ fn coordinate(mut limbs: [u64; 4]) -> Fq {
 
 /// The point with this `x` and this parity of `y`.
 fn lift(x: Fq, odd: bool) -> Option<Point> {
-    let square = x.square() * x + Fq::from(3_u64);
-    let root = power(square, &ROOT);
+    let square = square_at(x);
+    with_root(x, square, power(square, &ROOT), odd)
+}
+
+/// `y²` where `x` is on a point.
+fn square_at(x: Fq) -> Fq {
+    x.square() * x + Fq::from(3_u64)
+}
+
+/// The point with this `x`, given `y²` and its root, if it has one.
+fn with_root(x: Fq, square: Fq, root: Fq, odd: bool) -> Option<Point> {
     if root.square() != square || root == Fq::ZERO {
         return None;
     }
@@ -287,6 +334,39 @@ mod tests {
         assert_eq!(decode(&again), None);
         // x = 0: 3 is no square.
         assert_eq!(decode(&[0; 32]), None);
+    }
+
+    #[test]
+    fn many_encodings_are_read_as_one() {
+        let points: Vec<Point> =
+            (0..21).map(|at| if at % 5 == 3 { IDENTITY_POINT } else { generator(at) }).collect();
+        let bytes: Vec<_> = points.iter().map(encode).collect();
+        for count in 0..=bytes.len() {
+            assert_eq!(decode_all(&bytes[..count]).as_deref(), Some(&points[..count]));
+        }
+        let mut odd_identity = encode(&IDENTITY_POINT);
+        odd_identity[31] |= ODD;
+        let mut modulus = [0; 32];
+        for (bytes, limb) in modulus.as_chunks_mut::<8>().0.iter_mut().zip(MODULUS) {
+            *bytes = limb.to_le_bytes();
+        }
+        for bad in [[0; 32], [0xff; 32], odd_identity, modulus] {
+            assert_eq!(decode(&bad), None);
+            for at in 0..bytes.len() {
+                let mut bytes = bytes.clone();
+                bytes[at] = bad;
+                assert_eq!(decode_all(&bytes), None);
+            }
+        }
+        // As many coordinates are on no point as are on one.
+        let on_curve = (0..64_u8).filter(|&x| {
+            let mut bytes = [0; 32];
+            bytes[0] = x;
+            let one = decode(&bytes);
+            assert_eq!(decode_all(&[bytes; 8]), one.map(|point| vec![point; 8]));
+            one.is_some()
+        });
+        assert!((16..48).contains(&on_curve.count()));
     }
 
     #[test]

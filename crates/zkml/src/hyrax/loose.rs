@@ -3,6 +3,8 @@
 //! Montgomery's product of two numbers below `2p` is below `2p` again as long as `4p < 2^256`, which leaves out the
 //! subtraction at the end of every multiplication; a difference is corrected without a branch.
 
+pub(super) mod lanes;
+
 use ark_bn254::Fq;
 use ark_ff::{BigInt, PrimeField};
 

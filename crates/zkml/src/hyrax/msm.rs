@@ -1,20 +1,26 @@
 //! Sums of multiples of points.
 //!
-//! Three kinds, all by buckets (Pippenger) filled with affine additions ([`Adder`]) of signed digits:
+//! Three kinds, all by buckets (Pippenger) filled with affine additions of signed digits:
 //!
 //! * [`combine`]: any points, scalars of any size. The endomorphism `φ(x, y) = (βx, y) = λ·(x, y)` halves the
-//!   scalars (Gallant, Lambert and Vanstone, CRYPTO 2001).
+//!   scalars (Gallant, Lambert and Vanstone, CRYPTO 2001). All buckets of all windows grow at once, eight additions
+//!   side by side (`sums`): there are so many buckets that one more point for each is worth an inversion.
 //! * [`Basis::combine`]: the generators, scalars of any size. Their multiples by `2^8, 2^16, …` are kept, so there is
 //!   one window and no doubling.
-//! * [`Basis::rows`]: the generators, small integers; many rows share the inversions.
+//! * [`Basis::rows`]: the generators, small integers; many rows share the inversions. Their digits crowd in a few
+//!   buckets, which suits an [`Adder`]: it halves every bucket in each pass.
+
+mod sums;
 
 use super::curve::{Adder, Point, from_coordinates, generator};
+use super::loose::lanes::{Narrow, narrow};
 use super::scalar::Scalar;
 use ark_bn254::{G1Projective, g1};
 use ark_ec::scalar_mul::glv::GLVConfig;
 use ark_ec::{AffineRepr, CurveGroup};
 use ark_ff::{AdditiveGroup, Zero};
 use std::sync::OnceLock;
+use sums::{Flat, Lists, sums};
 
 /// Most columns of a matrix: `2^13`.
 pub const MAX_COLUMN_BITS: u32 = 13;
@@ -30,9 +36,6 @@ const BUCKETS: usize = 1 << (WIDTH - 1);
 
 /// Rows summed at once in [`Basis::rows`].
 const ROWS: usize = 8;
-
-/// Entries summed at once in [`combine`], about: what keeps the points in the cache.
-const ENTRIES: usize = 4_500;
 
 /// Short basis `(A, -B), (B, C)` of the pairs `(a, b)` with `a + bλ = 0`; its determinant is the group's order.
 const A: u128 = 147_946_756_881_789_319_000_765_030_803_803_410_728;
@@ -156,43 +159,66 @@ impl Buckets {
     }
 
     /// `Σ (i + 1) · bucket_i` for every window of `size` buckets, a power of two.
-    ///
-    /// A window is a square of buckets, `i = width · row + column`; the sums of its rows and of its columns are affine
-    /// additions again, and what is left to weigh is short.
     fn weigh(&mut self, size: usize) -> Vec<G1Projective> {
+        let mut sums = self.points.iter();
+        let buckets: Vec<_> =
+            self.counts.iter().map(|&count| if count == 0 { None } else { sums.next() }).collect();
+        let square = Square::of(size);
+        let lines = square.lines(&buckets);
+        let mut points =
+            lines.map(|bucket| buckets.get(bucket as usize).copied().flatten().copied());
+        let mut counts: Vec<_> = lines.iter().map(<[u32]>::len).collect();
+        self.adder.sum(&mut points, &mut counts);
+        let mut points = points.into_iter();
+        let sums = counts.iter().map(|&count| if count == 0 { None } else { points.next() });
+        square.weigh(&sums.collect::<Vec<_>>())
+    }
+}
+
+/// A window as a square of buckets, `i = width · row + column`: the sums of its rows and of its columns are affine
+/// additions again, and what is left to weigh is short.
+#[derive(Clone, Copy, Debug)]
+struct Square {
+    /// Logarithm of the width.
+    bits: u32,
+    width: usize,
+    height: usize,
+}
+
+impl Square {
+    /// A window of `size` buckets, a power of two.
+    fn of(size: usize) -> Self {
         let bits = size.max(1).ilog2();
         let (low, high) = (bits.div_ceil(2), bits / 2);
-        let (width, height) = (1_usize << low, 1_usize << high);
+        Self { bits: low, width: 1 << low, height: 1 << high }
+    }
 
-        let mut buckets = Vec::with_capacity(self.counts.len());
-        let mut sums = self.points.iter();
-        buckets
-            .extend(self.counts.iter().map(|&count| if count == 0 { None } else { sums.next() }));
-        let (mut lines, mut counts) = (Vec::with_capacity(2 * self.points.len()), Vec::new());
-        for window in buckets.chunks_exact(size) {
-            let mut line = |buckets: &mut dyn Iterator<Item = &Option<&Point>>| {
-                let before = lines.len();
-                lines.extend(buckets.filter_map(|bucket| bucket.copied()));
-                counts.push(lines.len() - before);
-            };
-            (1..height).for_each(|row| line(&mut window.iter().skip(row * width).take(width)));
-            (0..width).for_each(|column| line(&mut window.iter().skip(column).step_by(width)));
-        }
-        self.adder.sum(&mut lines, &mut counts);
+    /// The buckets that are not empty of all rows but the first, and of all columns, of every window.
+    fn lines<T>(&self, buckets: &[Option<T>]) -> Lists {
+        let &Self { width, height, .. } = self;
+        let size = width * height;
+        let full = |bucket: &usize| buckets.get(*bucket).is_some_and(Option::is_some);
+        Lists::from_lists((0..buckets.len()).step_by(size).flat_map(|first| {
+            let rows = (first..first + size).step_by(width).skip(1);
+            let rows = rows.map(move |start| (start..start + width).step_by(1));
+            let columns = first..first + width;
+            let columns = columns.map(move |start| (start..first + size).step_by(width));
+            rows.chain(columns).map(move |line| line.filter(full))
+        }))
+    }
 
-        let mut lines = lines.into_iter();
-        let mut next = |&count: &usize| if count == 0 { None } else { lines.next() };
-        counts
-            .chunks_exact(width + height - 1)
-            .map(|window| {
-                let (rows, columns) = window.split_at(height - 1);
-                let mut sum = ladder(&rows.iter().map(&mut next).collect::<Vec<_>>());
-                for _ in 0..low {
-                    sum.double_in_place();
-                }
-                sum + ladder(&columns.iter().map(&mut next).collect::<Vec<_>>())
-            })
-            .collect()
+    /// `Σ (i + 1) · bucket_i` of every window, given the sums of its lines.
+    fn weigh(&self, lines: &[Option<Point>]) -> Vec<G1Projective> {
+        let windows = lines.chunks_exact(self.width + self.height - 1);
+        let weighed = windows.map(|lines| {
+            let (rows, columns) = lines.split_at(self.height - 1);
+            let mut sum = ladder(rows);
+            for _ in 0..self.bits {
+                sum.double_in_place();
+            }
+            sum + ladder(columns)
+        });
+        weighed.collect()
     }
 }
 
@@ -208,47 +234,73 @@ fn ladder(points: &[Option<Point>]) -> G1Projective {
     sum
 }
 
+/// A point, its image under the endomorphism, and the inverses of both.
+#[derive(Debug)]
+struct Orbit {
+    x: [Narrow; 2],
+    y: [Narrow; 2],
+}
+
+impl Orbit {
+    fn new(point: &Point) -> Self {
+        let image = g1::Config::endomorphism_affine(point);
+        Self { x: [&point.x, &image.x].map(narrow), y: [&point.y, &-point.y].map(narrow) }
+    }
+
+    /// The image if the second bit is set, its inverse if the first one is.
+    fn get(&self, bits: u32) -> (&Narrow, &Narrow) {
+        let ([x, image], [y, opposite]) = (&self.x, &self.y);
+        (if bits & 2 == 0 { x } else { image }, if bits & 1 == 0 { y } else { opposite })
+    }
+}
+
 /// `Σ scalar · point`, as far as the shorter list goes.
 pub fn combine(points: &[Point], scalars: &[Scalar]) -> G1Projective {
-    let mut bases = Vec::with_capacity(2 * points.len());
+    let mut orbits = Vec::with_capacity(points.len());
     let mut halves = Vec::with_capacity(2 * points.len());
-    for (&point, &scalar) in points.iter().zip(scalars) {
-        bases.extend([point, g1::Config::endomorphism_affine(&point)]);
-        halves.extend(split(scalar));
+    for (point, &scalar) in points.iter().zip(scalars) {
+        if !point.is_zero() {
+            orbits.push(Orbit::new(point));
+            halves.extend(split(scalar));
+        }
     }
-    // In additions: into the buckets, of rows and columns of buckets, and what is left to weigh (see `Buckets::weigh`).
+    let count = halves.len().max(1);
+    // In additions: into the buckets, of rows and columns of buckets, and what is left to weigh (see `Square`).
     let cost = |&width: &u32| {
-        128_usize.div_ceil(width as usize)
-            * (halves.len() + (1 << (width - 1)) + (7 << (width / 2)))
+        128_usize.div_ceil(width as usize) * (count + (1 << (width - 1)) + (7 << (width / 2)))
     };
     let width = (2..=12).min_by_key(cost).unwrap_or(WIDTH);
     let (windows, size) = (128_usize.div_ceil(width as usize), 1_usize << (width - 1));
-    let block = (ENTRIES / halves.len().max(1)).clamp(1, windows);
 
     // The digits window by window, those of one window side by side.
-    let mut table = vec![0_i32; windows * halves.len()];
+    let mut table = vec![0_i32; windows * count];
     for (index, half) in halves.iter().enumerate() {
-        let places = table.iter_mut().skip(index).step_by(halves.len());
-        places.zip(digits(half.magnitude, width)).for_each(|(place, digit)| *place = digit);
+        let places = table.iter_mut().skip(index).step_by(count);
+        let sign = if half.negative { -1 } else { 1 };
+        places.zip(digits(half.magnitude, width)).for_each(|(place, digit)| *place = sign * digit);
     }
-    let mut buckets = Buckets::default();
+    let entries = table.chunks(count).zip((0..).step_by(size)).flat_map(|(digits, first)| {
+        (0_u32..).step_by(2).zip(digits).filter_map(move |(item, &digit)| {
+            let bucket = (digit.unsigned_abs() as usize).checked_sub(1)?;
+            Some((first + bucket, item + u32::from(digit < 0)))
+        })
+    });
+    let entries = Lists::new(windows * size, entries);
+    let buckets = sums(&entries, |item| Some(orbits.get(item as usize / 4)?.get(item)));
+    let square = Square::of(size);
+    let lines = sums(&square.lines(&buckets), |bucket| {
+        buckets.get(bucket as usize)?.as_ref().map(Flat::coordinates)
+    });
+    let lines: Vec<_> = lines.iter().map(|line| line.as_ref().map(Flat::point)).collect();
+
     let mut sum = G1Projective::ZERO;
-    for block in table.chunks(block * halves.len().max(1)).rev() {
-        let mut count = 0;
-        for digits in block.chunks(halves.len().max(1)) {
-            for (index, (&digit, half)) in digits.iter().zip(&halves).enumerate() {
-                buckets.push(count * size, index, digit, half.negative);
+    for window in square.weigh(&lines).iter().rev() {
+        if !sum.is_zero() {
+            for _ in 0..width {
+                sum.double_in_place();
             }
-            count += 1;
         }
-        for window in buckets.windows(&bases, count, size).iter().rev() {
-            if !sum.is_zero() {
-                for _ in 0..width {
-                    sum.double_in_place();
-                }
-            }
-            sum += window;
-        }
+        sum += window;
     }
     sum
 }
@@ -447,6 +499,42 @@ mod tests {
             assert_eq!(basis.combine(scalars.iter().copied().enumerate()), naive);
         }
         assert_eq!(basis.combine([(257, Scalar::ONE)]), G1Projective::ZERO);
+    }
+
+    #[test]
+    fn sums_of_awkward_points_are_right() {
+        let [a, b] = [generator(1), generator(2)];
+        let image = g1::Config::endomorphism_affine(&a);
+        let lists: [&[Point]; 7] = [
+            &[a],
+            &[a, -a],
+            &[a, a, -a, b],
+            &[a, image],
+            &[a, -image, image],
+            &[a, IDENTITY_POINT],
+            &[IDENTITY_POINT],
+        ];
+        let lambda = read(g1::Config::LAMBDA);
+        let scalars: [&[Scalar]; 6] = [
+            &[Scalar::ONE],
+            &[-Scalar::ONE],
+            &[Scalar::ZERO],
+            &[lambda, -lambda, Scalar::ONE],
+            &[sample(1)],
+            &[sample(1), -sample(1), Scalar::ZERO, -Scalar::ONE, sample(2)],
+        ];
+        for points in lists {
+            for scalars in scalars {
+                // Long enough for a bucket of each window to be full of points that cannot simply be added.
+                for count in [1, 2, 5, 70, 300] {
+                    let points: Vec<_> = points.iter().copied().cycle().take(count).collect();
+                    let scalars: Vec<_> = scalars.iter().copied().cycle().take(count).collect();
+                    let naive: G1Projective =
+                        points.iter().zip(&scalars).map(|(&point, &s)| point * ark(s)).sum();
+                    assert_eq!(combine(&points, &scalars), naive);
+                }
+            }
+        }
     }
 
     #[test]

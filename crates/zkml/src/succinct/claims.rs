@@ -6,7 +6,7 @@
 use super::plan::{Plan, Quantity, SiteBox};
 use crate::field::Field;
 use crate::layout::{Functional, equality, equality_at, first_equalities};
-use crate::qir::{Linear, Program};
+use crate::qir::{Linear, Program, Requant};
 use crate::trace::Combination;
 
 /// Values of committed columns at the constraints' point, in the order in which they are sent.
@@ -75,7 +75,10 @@ impl<F: Field> ConstraintChallenges<F> {
     pub fn of_group(&self, fraction: F, in_group: F, limbs: &[F; 4]) -> F {
         let [a, b, c, d] = limbs.map(|limb| self.lookup - limb);
         let (ab, cd) = (a * b, c * d);
-        fraction * (ab * cd) - in_group * ((a + b) * cd + (c + d) * ab)
+        let rise = (a + b) * cd + (c + d) * ab;
+        // Nearly all indices are in a group, or all are not.
+        let rise = if in_group == F::ONE { rise } else { in_group * rise };
+        fraction * (ab * cd) - rise
     }
 
     /// `fraction = multiplicity / (lookup - number)`.
@@ -255,8 +258,9 @@ impl<'a, F: Field> Claims<'a, F> {
         if let Some(Constrained { point, evaluations }) = constrained {
             let values = evaluations.to_vec();
             claims.total += F::dot(&claims.weights.evaluations.to_vec(), &values);
-            let sum = |of: &dyn Fn(u8) -> i64| sum_over_sites(plan, &point, |node| of(node));
-            claims.total += claims.weights.remainder * sum(&|shift| (1_i64 << shift) - 1);
+            let remainders: F =
+                sum_over_sites(plan, &point, |requant| (1_i64 << requant.shift) - 1);
+            claims.total += claims.weights.remainder * remainders;
             claims.point = point;
         }
         claims
@@ -468,45 +472,29 @@ impl<'a, F: Field> Claims<'a, F> {
 /// Whether `Value` and `ValueRest` add up to `hi - lo` at the constraints' point.
 #[must_use]
 pub fn values_add_up<F: Field>(plan: &Plan, constrained: &Constrained<F>) -> bool {
+    let Constrained { point, evaluations } = constrained;
+    let [value, rest, ..] = evaluations.sites;
+    value + rest == sum_over_sites(plan, point, |requant| requant.hi.saturating_sub(requant.lo))
+}
+
+/// `Σ eq(point, site) · f(requantisation)` over all sites.
+fn sum_over_sites<F: Field>(plan: &Plan, point: &[F], f: impl Fn(&Requant) -> i64) -> F {
     let mut sum = F::ZERO;
-    let sites = equalities_at_sites(plan, &constrained.point);
     for node in plan.nodes() {
-        let span = F::from_i64(node.requant.hi) - F::from_i64(node.requant.lo);
-        sum += span * over(node_sites(plan, node, &sites));
-    }
-    let [value, rest, ..] = constrained.evaluations.sites;
-    value + rest == sum
-}
-
-/// `Σ eq(point, site) · f(shift)` over all sites.
-fn sum_over_sites<F: Field>(plan: &Plan, point: &[F], f: impl Fn(u8) -> i64) -> F {
-    let sites = equalities_at_sites(plan, point);
-    plan.nodes().iter().fold(F::ZERO, |sum, node| {
-        sum + over(node_sites(plan, node, &sites)).scale(f(node.requant.shift))
-    })
-}
-
-fn over<F: Field>(values: &[F]) -> F {
-    values.iter().fold(F::ZERO, |sum, &value| sum + value)
-}
-
-fn node_sites<'v, F>(plan: &Plan, node: &super::plan::SiteNode, sites: &'v [Vec<F>; 2]) -> &'v [F] {
-    let [pooled, plain] = sites;
-    let range = node.first..node.first + node.sites * plan.batch();
-    if node.pooled { pooled } else { plain }.get(range).unwrap_or_default()
-}
-
-/// `eq(point, site)` for all sites, kind by kind.
-fn equalities_at_sites<F: Field>(plan: &Plan, point: &[F]) -> [Vec<F>; 2] {
-    [true, false].map(|pooled| {
-        let mut all = vec![F::ZERO; plan.sites(pooled)];
-        for sites in plan.boxes().iter().filter(|sites| sites.pooled == pooled) {
-            if let Some(part) = all.get_mut(sites.first..sites.first + sites.len()) {
-                part.copy_from_slice(&equalities_in(point, sites));
+        let end = node.first + node.sites * plan.batch();
+        for sites in plan.boxes().iter().filter(|sites| sites.pooled == node.pooled) {
+            // The node's sites within the box.
+            let within = |site: usize| site.saturating_sub(sites.first).min(sites.len());
+            let (from, to) = (within(node.first), within(end));
+            if from < to {
+                let (high, low) = split(point, sites.bits);
+                let part = below(low, to) - below(low, from);
+                let part = part * equality_at(high, sites.start >> sites.bits);
+                sum += part.scale(f(&node.requant));
             }
         }
-        all
-    })
+    }
+    sum
 }
 
 /// `eq(point, site)` for the sites of a box.

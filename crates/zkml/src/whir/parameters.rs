@@ -11,12 +11,13 @@
 //!
 //! | Name | Bound | Target |
 //! |---|---|---|
-//! | two near words share all samples, of the commitment or of a round | `ℓ_i²/2 · (2^n_i/|F|)^s_i` | `2^-105` |
+//! | two near words share all samples, of the commitment or of a round | `ℓ_i²/2 · (2^n_i/|F|)^s_i` | `2^-105.5`, `2^-106` from 20 variables on |
 //! | the combination of the claims hides a false one | `ℓ_0 · 2/|F|`, later `ℓ_(i+1) · (t_i + s_(i+1))/|F|` | none, far below |
-//! | a fold | `(3·ℓ_i + e)/|F| · 2^-work` | `2^-105` |
-//! | all queries miss | `(1-δ_i)^t_i · 2^-work` | `2^-103` |
+//! | a fold | `(3·ℓ_i + e)/|F| · 2^-work` | `2^-105.5`, `2^-106` from 20 variables on |
+//! | all queries miss | `(1-δ_i)^t_i · 2^-work` | `2^-106` |
 //!
-//! The sum of all is below `2^-100` for every size, which a test checks. Work counts because whoever wants another
+//! The sum of all is below `2^-101.5` for every size, and that of the three openings of a proof of mode S below `2^-100`; a test
+//! checks both. Work counts because whoever wants another
 //! challenge must do it again; it is credited only to the challenge it precedes. The commitment's own samples make
 //! the committed word unique before the point of an opening is known, so that no later term is multiplied by the
 //! number of words near it, and a publisher cannot answer for one model today and for another tomorrow.
@@ -31,13 +32,15 @@ pub const DIRECT_VARIABLES: u32 = 10;
 pub(crate) const COMMITMENT_SAMPLES: usize = 2;
 
 /// Bits of work before the queries of a code word.
-const QUERY_WORK: u32 = 11;
+const QUERY_WORK: u32 = 14;
 
 /// Twice the bits below which the chance of all queries missing a false word is kept.
-const QUERY_TARGET_HALVES: i32 = 206;
+const QUERY_TARGET_HALVES: i32 = 212;
 
-/// Twice the bits below which every other way to cheat is kept.
-const TARGET_HALVES: i32 = 210;
+/// Twice the bits below which every other way to cheat is kept; long vectors take more folds.
+const fn target_halves(vector: u32) -> i32 {
+    if vector < 20 { 211 } else { 212 }
+}
 
 /// Most samples outside the domain that are tried.
 const MAX_SAMPLES: usize = 4;
@@ -152,7 +155,9 @@ impl Parameters {
             let (_, plan) = PLANS.iter().find(|(size, _)| *size == variables)?;
             let mut left = variables;
             for &(folds, rate, multiplicity) in *plan {
-                rounds.push(round(left, folds, rate, multiplicity, rounds.is_empty())?);
+                let first = rounds.is_empty();
+                let target = Bound::half_power(-target_halves(variables));
+                rounds.push(round(left, folds, rate, multiplicity, first, target)?);
                 left = left.checked_sub(folds)?;
             }
         }
@@ -211,7 +216,14 @@ impl Parameters {
     }
 }
 
-fn round(variables: u32, folds: u32, rate: u32, multiplicity: u32, first: bool) -> Option<Round> {
+fn round(
+    variables: u32,
+    folds: u32,
+    rate: u32,
+    multiplicity: u32,
+    first: bool,
+    target: Bound,
+) -> Option<Round> {
     let mut round = Round {
         variables,
         folds,
@@ -222,7 +234,6 @@ fn round(variables: u32, folds: u32, rate: u32, multiplicity: u32, first: bool) 
         query_work: QUERY_WORK,
         fold_work: Vec::new(),
     };
-    let target = Bound::half_power(-TARGET_HALVES);
     if !first {
         round.samples =
             (1..=MAX_SAMPLES).find(|&samples| round.sampling(samples).at_most(target))?;

@@ -2,26 +2,17 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses another part")]
 
-use std::io::{Cursor, Read as _};
-use std::path::PathBuf;
+pub(crate) mod models;
 
-use og_testkit::clients::workspace_dir;
+use std::io::{Cursor, Read as _};
+
 use og_zkml::certificate::Comparison;
 use og_zkml::compile::{dequantise, quantise};
 use og_zkml::execute::execute_traced;
 use og_zkml::model::Model;
 use og_zkml::onnx::{Data, Graph};
+use og_zkml::qir::{Program, Tensor};
 use og_zkml::reference::Value;
-
-/// The benchmark models' folder, beside the workspace; `None` (and a line that says so) when it is missing.
-pub(crate) fn models_dir(test: &str) -> Option<PathBuf> {
-    let dir = workspace_dir().parent()?.join("shared").join("models");
-    if dir.join("linear10.onnx").exists() {
-        return Some(dir);
-    }
-    println!("SKIPPED {test}: no shared models");
-    None
-}
 
 /// An array of a `.npz` file: shape and elements.
 pub(crate) fn npz(bytes: &[u8], name: &str) -> (Vec<usize>, Vec<f32>) {
@@ -59,18 +50,19 @@ pub(crate) fn floats(value: &Value) -> Vec<f64> {
     }
 }
 
+/// The integers that the program takes for float inputs.
+pub(crate) fn integers(program: &Program, inputs: &[Value]) -> Result<Vec<Tensor>, String> {
+    let quantise = |(port, value)| quantise(port, &floats(value)).map_err(|e| e.to_string());
+    program.inputs().iter().zip(inputs).map(quantise).collect()
+}
+
 /// What the integer program makes of float inputs: each output's numbers, and how many elements of requantised tensors lie on their limit.
 pub(crate) fn run_integers(
     model: &Model,
     inputs: &[Value],
 ) -> Result<(Vec<Vec<f64>>, u64), String> {
     let program = model.program();
-    let integers = program
-        .inputs()
-        .iter()
-        .zip(inputs)
-        .map(|(port, value)| quantise(port, &floats(value)).map_err(|error| error.to_string()))
-        .collect::<Result<Vec<_>, _>>()?;
+    let integers = integers(program, inputs)?;
     let mut weights = model.weights();
     let outcome =
         execute_traced(program, &integers, &mut weights).map_err(|error| error.to_string())?;
