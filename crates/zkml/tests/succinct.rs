@@ -24,7 +24,9 @@ use og_zkml::model::Digests;
 use og_zkml::qir::{Builder, Linear, Op, PoolKind, Program, Requant, Window};
 use og_zkml::scheme::{Backend, MAX_VARIABLES, Mode, SchemeError};
 use og_zkml::succinct::claims::{below, shared};
-use og_zkml::succinct::{Claims, Constrained, Evaluations, Plan, Products, Source, Weights};
+use og_zkml::succinct::{
+    Claims, Constrained, Evaluations, Plan, Products, Source, Stated, Weights,
+};
 use og_zkml::trace::Combination;
 use og_zkml::transcript::{Prover, Statement};
 use og_zkml::whir::Goldilocks2 as F;
@@ -269,9 +271,13 @@ fn functionals_in_closed_form_are_those_written_out() {
             operand: element(&mut random),
         };
         let constrained = Some(Constrained { point, evaluations });
-        let stated = element(&mut random);
+        let results = plan.nodes().iter().map(|node| {
+            (0..node.sites * batch).map(|_| random.between(-99, 99)).collect::<Vec<_>>()
+        });
+        let results = results.collect();
+        let stated = Stated { accumulators: element(&mut random), results };
         let claims =
-            Claims::new(&plan, &program, &combination, weights, stated, constrained, &products);
+            Claims::new(&plan, &program, &combination, weights, &stated, constrained, &products);
         let mut extension = |written: Vec<F>, closed: &dyn Fn(&[F]) -> F| {
             let at = elements(&mut random, bits_for(written.len()) as usize);
             let expected = F::dot(&written, &equality(&at, F::ONE)[..written.len()]);

@@ -11,7 +11,7 @@ use og_zkml::scheme::{Mode, Scheme};
 use og_zkml::succinct::{
     BOUND, CLAIMS, CONSTRAINTS, Claims, Constrained, ConstraintChallenges, DEGREE, EVALUATIONS,
     Evaluations, LOOKUP, OPENED, OPERAND, PRODUCTS, Plan, Products, Quantity, ROUND, STATED, Sizes,
-    Source, Weights, stated_messages,
+    Source, Stated, Weights, stated_messages,
 };
 use og_zkml::sumcheck;
 use og_zkml::trace::{Combination, StatementBytes};
@@ -104,7 +104,7 @@ pub fn forge<O: Opener>(
     });
     let mut functionals = functionals(program, &combination, &steps.collect::<Vec<Vec<Step>>>());
     let (mut operands, mut sums) = (Vec::new(), Vec::new());
-    let mut stated = F::<O>::ZERO;
+    let mut accumulators = F::<O>::ZERO;
     for (index, (node, linear)) in program.linears().enumerate() {
         let mut combined = combination.node(index, linear);
         let hidden = plan.nodes().iter().any(|site| site.linear == index);
@@ -112,7 +112,7 @@ pub fn forge<O: Opener>(
             let weight = combination.inference(inference);
             combined.add_accumulators(linear, weight, &tensors[node.output]);
         }
-        stated += combined.finish().0;
+        accumulators += combined.finish().0;
         for (g, k) in (0..linear.groups()).flat_map(|g| (0..linear.inner()).map(move |k| (g, k))) {
             if plan.operand(index).is_some() {
                 let matrix = &model.weights().nodes()[index].matrix;
@@ -127,7 +127,12 @@ pub fn forge<O: Opener>(
     let products = forger.products(operands, sums);
     let weights = Weights::new(plan, forger.sender.transcript.challenge(CLAIMS));
     products.replace(plan, program, weights.product() * products.operand, &mut functionals);
-    let claims = Claims::new(plan, program, &combination, weights, stated, constrained, &products);
+    let results = plan.nodes().iter().map(|node| {
+        let of_batch = witness.tensors.iter().map(|tensors| tensors[node.tensor].as_slice());
+        of_batch.collect::<Vec<_>>().concat()
+    });
+    let stated = Stated { accumulators, results: results.collect() };
+    let claims = Claims::new(plan, program, &combination, weights, &stated, constrained, &products);
 
     let integers = |values: &[i64]| values.iter().map(|&value| F::<O>::from_i64(value)).collect();
     let mut vectors: Vec<Vec<F<O>>> = vec![integers(prepared.vector())];
