@@ -170,7 +170,7 @@ fn every_byte_of_a_file_matters() {
 fn a_proof_is_for_one_model_one_mode_one_batch() {
     fn check<O: Opener>() {
         let case = Case::<O>::new(mixed(), 2, 31);
-        let other = Case::<O>::of(model(mixed(), 99), 2, 32);
+        let other = Case::<O>::of(&model(mixed(), 99), 2, 32);
         assert_eq!(case.inputs, other.inputs);
         let proof = prove(&case.prepared, &case.inputs).unwrap();
         let verdict = |case: &Case<O>, range: std::ops::Range<usize>, outputs: &[Vec<Tensor>]| {
@@ -232,7 +232,7 @@ fn repair(
     let site = node.first + site;
     let true_value = |quantity: Quantity| case.witness.quantities[kind][quantity.index()][site];
     let mut add = |quantity: Quantity, to: i64, by: i64| {
-        lie.quantities[kind][quantity.index()][site] = to + by
+        lie.quantities[kind][quantity.index()][site] = to + by;
     };
     let step = by << node.requant.shift;
     if !matches!(how, Repair::None | Repair::Rest) {
@@ -329,6 +329,8 @@ fn false_results_are_refused() {
 #[test]
 fn what_does_not_fit_is_refused() {
     type F = Goldilocks2;
+    type OfTrace<'a> = &'a dyn Fn(&mut [i64]);
+    type OfHelpers<'a> = &'a dyn Fn(&mut [F], F);
     let case = Case::<Clear>::new(mixed(), 2, 51);
     let verdict = |forgery: &Forgery<'_, F>| {
         let proof = case.forged(&case.outputs, &case.witness, forgery);
@@ -360,7 +362,7 @@ fn what_does_not_fit_is_refused() {
     }
     // A false multiplicity; two that add up; another number's; none at all.
     let most = |trace: &[i64]| (0..table).max_by_key(|&j| trace[multiplicities + j]).unwrap();
-    let changes: [&dyn Fn(&mut [i64]); 4] = [
+    let changes: [OfTrace<'_>; 4] = [
         &|trace| trace[multiplicities] += 1,
         &|trace| {
             trace[multiplicities] += 1;
@@ -384,7 +386,7 @@ fn what_does_not_fit_is_refused() {
         let missing = sum(of_groups) - sum(of_table);
         helpers[fractions] += missing;
     };
-    let changes: [&dyn Fn(&mut [F], F); 4] = [
+    let changes: [OfHelpers<'_>; 4] = [
         &|helpers, _| balance(helpers),
         &|helpers, _| {
             helpers[0] += F::ONE;
@@ -392,13 +394,13 @@ fn what_does_not_fit_is_refused() {
         },
         &|helpers, _| {
             helpers[groups - 1] += F::ONE;
-            helpers[0] = helpers[0] - F::ONE;
+            helpers[0] -= F::ONE;
             balance(helpers);
         },
         &|helpers, _| helpers.fill(F::ZERO),
     ];
     for (index, helpers) in changes.into_iter().enumerate() {
-        let trace: &dyn Fn(&mut [i64]) = if index == 0 { &outside } else { &|_| {} };
+        let trace: OfTrace<'_> = if index == 0 { &outside } else { &|_| {} };
         let found = verdict(&Forgery { trace, helpers, ..Forgery::none() });
         assert!(matches!(found, Err(TraceError::Constraint(_))), "helpers {index}: {found:?}");
     }
@@ -477,7 +479,7 @@ fn of_all_witnesses_only_the_true_ones_hold() {
         let weights = Weights::new(&program, weights).unwrap();
         let model = Arc::new(Model::new(program, weights).unwrap());
         for x in -2..=1 {
-            let mut case = Case::<Clear>::of(Arc::clone(&model), 1, 0);
+            let mut case = Case::<Clear>::of(&model, 1, 0);
             case.inputs[0][0].values = vec![x];
             let (program, weights) = (model.program(), model.weights());
             (case.outputs, case.witness) = run(&case.plan, program, weights, &case.inputs).unwrap();
@@ -510,7 +512,7 @@ fn of_all_witnesses_only_the_true_ones_hold() {
                 }
                 tried += 1;
             }
-            assert_eq!(found, [honest.clone()], "for {x}");
+            assert_eq!(found, std::slice::from_ref(honest), "for {x}");
             held += found.len();
         }
     }

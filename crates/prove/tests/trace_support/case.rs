@@ -82,16 +82,16 @@ pub struct Case<O: Opener> {
 
 impl<O: Opener> Case<O> {
     pub fn new(program: Program, batch: usize, seed: u64) -> Self {
-        Self::of(model(program, seed), batch, seed + 1)
+        Self::of(&model(program, seed), batch, seed + 1)
     }
 
-    pub fn of(model: Arc<Model>, batch: usize, seed: u64) -> Self {
+    pub fn of(model: &Arc<Model>, batch: usize, seed: u64) -> Self {
         let other = |digests: &og_zkml::model::Digests| match O::S::BACKEND {
             Backend::Hyrax => digests.whir,
             Backend::Whir => digests.hyrax,
         };
-        let other = other(Commitments::of(&model).unwrap().digests());
-        let prepared = Prepared::<O>::new(Arc::clone(&model), other).unwrap();
+        let other = other(Commitments::of(model).unwrap().digests());
+        let prepared = Prepared::<O>::new(Arc::clone(model), other).unwrap();
         let inputs = inputs(model.program(), batch, seed);
         let plan = Plan::new(model.program(), batch).unwrap();
         let (outputs, witness) = run(&plan, model.program(), model.weights(), &inputs).unwrap();

@@ -359,7 +359,7 @@ fn interpolate<F: Field>(values: &[F]) -> Vec<F> {
             let mut times = vec![F::ZERO; basis.len() + 1];
             for (power, &coefficient) in basis.iter().enumerate() {
                 times[power + 1] += coefficient;
-                times[power] = times[power] - x * coefficient;
+                times[power] -= x * coefficient;
             }
             basis = times;
             scale *= (points[i] - points[j]).inverse().unwrap();

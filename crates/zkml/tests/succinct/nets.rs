@@ -23,7 +23,8 @@ pub fn net(seed: u64) -> Program {
         match r.below(10) {
             0 => b.output(&format!("result {layer}"), tensor).unwrap(),
             1 => {
-                tensor = b.push(Op::Sum { coefficients: vec![1, 2] }, &[tensor, tensor], 0).unwrap()
+                let twice = Op::Sum { coefficients: vec![1, 2] };
+                tensor = b.push(twice, &[tensor, tensor], 0).unwrap();
             }
             2 => {
                 let branch = linear(&mut r, &mut b, tensor);
@@ -126,7 +127,7 @@ fn requantised(r: &mut Random, b: &mut Builder, accumulators: usize) -> usize {
     };
     let shift = r.choose(&[0, 1, 3, 6, 10]);
     // Ranges from the whole of what may come down to a sixty-fourth: some saturate often, some never.
-    let span = (reach * multipliers[0].abs() >> shift) / r.choose(&[1, 4, 16, 64]) + 1;
+    let span = ((reach * multipliers[0].abs()) >> shift) / r.choose(&[1, 4, 16, 64]) + 1;
     let lo = r.choose(&[0, -span, -1, span / 2, -2 * span, 3]);
     let hi = lo + r.choose(&[span, 0, 1, 2 * span]);
     let axis = if n == 1 { 0 } else { axis as u32 };
