@@ -151,10 +151,8 @@ fn every_byte_of_a_file_matters() {
         assert_eq!(verify_file(&file, None).unwrap().mode, Mode::Succinct);
         let mut changed = file.clone();
         for at in 0..file.len() {
-            for change in [1, 0x80] {
-                changed[at] = file[at] ^ change;
-                assert!(verify_file(&changed, None).is_err(), "byte {at} changed by {change}");
-            }
+            changed[at] = file[at] ^ (1 << (at % 8));
+            assert!(verify_file(&changed, None).is_err(), "byte {at} changed");
             changed[at] = file[at];
             assert!(verify_file(&file[..at], None).is_err(), "cut to {at} bytes");
         }
