@@ -2,7 +2,7 @@
 
 use super::generator::Random;
 use og_prove::opener::{FieldOf, Opener};
-use og_prove::trace::{Prepared, Step, functionals, materialise};
+use og_prove::trace::{Prepared, Proof, Step, functionals, materialise};
 use og_zkml::execute::{ExecuteError, Linears, execute};
 use og_zkml::field::Field;
 use og_zkml::layout::evaluate;
@@ -11,6 +11,7 @@ use og_zkml::scheme::{Mode, Scheme};
 use og_zkml::sumcheck::{CHALLENGE, ROUND, next};
 use og_zkml::trace::{ACCUMULATORS, Combination, OPENED, Packing, StatementBytes};
 use og_zkml::transcript::{Label, Prover, Statement};
+use std::collections::BTreeMap;
 
 /// How to cheat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +57,7 @@ pub fn forge<O: Opener>(
         Cheat::OmitOutputs => Statement { outputs: &[], ..honest },
         _ => honest,
     };
-    let mut sender = Sender { transcript: Prover::new(&statement), hidden: Vec::new() };
+    let mut sender = Sender::new(&statement);
     for steps in steps {
         for ((_, linear), step) in program.linears().zip(steps) {
             let packing = Packing::accumulators(linear.bound);
@@ -129,21 +130,29 @@ pub fn forge<O: Opener>(
 }
 
 /// Sends with or without absorbing; the library has no way of doing the latter.
-struct Sender {
-    transcript: Prover,
+pub struct Sender {
+    pub transcript: Prover,
     hidden: Vec<(usize, Vec<u8>)>,
 }
 
 impl Sender {
-    fn send(&mut self, label: Label, bytes: Vec<u8>, hide: bool) {
+    pub fn new(statement: &Statement<'_>) -> Self {
+        Self { transcript: Prover::new(statement), hidden: Vec::new() }
+    }
+
+    pub fn send(&mut self, label: Label, bytes: Vec<u8>, hide: bool) {
         if hide {
-            self.hidden.push((self.transcript.len(), bytes));
+            self.hide(bytes);
         } else {
             self.transcript.send_bytes(label, &bytes, bytes.len());
         }
     }
 
-    fn finish(self) -> Vec<u8> {
+    pub fn hide(&mut self, bytes: Vec<u8>) {
+        self.hidden.push((self.transcript.len(), bytes));
+    }
+
+    pub fn finish(self) -> Vec<u8> {
         let mut proof = self.transcript.finish().0;
         for (at, bytes) in self.hidden.into_iter().rev() {
             proof.splice(at..at, bytes);
@@ -159,7 +168,7 @@ fn repair<F: Field>(claim: F, leading: F, r: F, truth: F) -> F {
     (truth - rest) * (F::ONE - r - r).inverse().unwrap()
 }
 
-fn encode<F: Field>(elements: &[F]) -> Vec<u8> {
+pub fn encode<F: Field>(elements: &[F]) -> Vec<u8> {
     let mut bytes = Vec::new();
     elements.iter().for_each(|element| element.write(&mut bytes));
     bytes
@@ -215,6 +224,38 @@ pub fn lie(
         steps.push(liar.steps);
     }
     (outputs, steps)
+}
+
+/// Changes every leaf of a proof in many ways, none of which may hold; counts changes, and leaves by label.
+pub fn change_every_leaf(
+    proof: &Proof,
+    holds: impl Fn(&[u8]) -> bool,
+) -> (u64, BTreeMap<&'static str, u64>) {
+    assert!(holds(&proof.bytes));
+    let mut random = Random(13);
+    let (mut count, mut touched, mut end) = (0, 0, 0);
+    let mut by_label = BTreeMap::new();
+    let mut bytes = proof.bytes.clone();
+    for (index, leaf) in proof.leaves.iter().enumerate() {
+        assert_eq!(leaf.offset, end, "leaves follow one another");
+        end = leaf.offset + leaf.length;
+        let neighbour =
+            proof.leaves.get(index + 1).or_else(|| proof.leaves.get(index.wrapping_sub(1)));
+        let neighbour = neighbour.map(|leaf| &proof.bytes[leaf.offset..leaf.offset + leaf.length]);
+        let original = proof.bytes[leaf.offset..end].to_vec();
+        let changes = mutations(&original, neighbour, &mut random);
+        touched += usize::from(!changes.is_empty());
+        for change in changes {
+            bytes[leaf.offset..end].copy_from_slice(&change);
+            assert!(!holds(&bytes), "{leaf:?} changed to {change:?} and the proof still holds");
+            count += 1;
+        }
+        bytes[leaf.offset..end].copy_from_slice(&original);
+        *by_label.entry(leaf.label.name()).or_default() += 1;
+    }
+    assert_eq!(end, proof.bytes.len(), "leaves cover the proof");
+    assert_eq!(touched, proof.leaves.len(), "every leaf was changed");
+    (count, by_label)
 }
 
 /// Changes one byte string in many ways; each result differs from the original.

@@ -1,11 +1,19 @@
-//! What the tests of mode T share: random models, and a scheme with nothing hidden in it.
+//! What the tests of both modes share: random models, and a scheme with nothing hidden in it.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
 #[path = "../../../zkml/tests/execute/generator.rs"]
 pub mod generator;
 
+#[path = "../../../zkml/tests/succinct/nets.rs"]
+pub mod nets;
+
+#[path = "../../../zkml/tests/execute/naive.rs"]
+pub mod naive;
+
+pub mod case;
 pub mod forge;
+pub mod forge_succinct;
 
 use generator::Random;
 use og_prove::opener::{Claimed, Numbers, OpenError, Opener};
@@ -18,7 +26,7 @@ use og_zkml::scheme::{Backend, Opening, Scheme, SchemeError, Term, variables};
 use og_zkml::trace::{Claim, DEFAULT_WORK, TraceError};
 use og_zkml::transcript::{self, Label};
 use og_zkml::whir::Goldilocks2;
-use og_zkml::{security::Security, trace};
+use og_zkml::{security::Security, succinct, trace};
 use std::sync::Arc;
 
 /// A scheme that commits to a vector by showing it: for tests of what is around a scheme.
@@ -142,6 +150,18 @@ pub fn verify<O: Opener>(
     let claim =
         Claim { program: prepared.model().program(), digests: prepared.digests(), inputs, outputs };
     trace::verify::<O::S>(&claim, prepared.commitment(), proof, DEFAULT_WORK)
+}
+
+/// Verifies a proof of mode S for what a prover prepared.
+pub fn verify_succinct<O: Opener>(
+    prepared: &Prepared<O>,
+    inputs: &[Vec<Tensor>],
+    outputs: &[Vec<Tensor>],
+    proof: &[u8],
+) -> Result<Security, TraceError> {
+    let claim =
+        Claim { program: prepared.model().program(), digests: prepared.digests(), inputs, outputs };
+    succinct::verify::<O::S>(&claim, prepared.commitment(), proof, DEFAULT_WORK)
 }
 
 /// A model with all that matters here: a padded convolution in groups with biases, then a matrix on several rows, then
