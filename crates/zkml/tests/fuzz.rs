@@ -33,7 +33,7 @@ use og_zkml::onnx::{self, Kind, OnnxError, Options};
 use og_zkml::proof_file::{ProofFile, verify_file_within};
 use og_zkml::qir::{Program, Tensor, TensorType, Weights};
 use og_zkml::reference::{self, Value};
-use og_zkml::scheme::{Backend, Scheme};
+use og_zkml::scheme::{Backend, Mode, Scheme};
 use og_zkml::trace::accumulator_bytes;
 use og_zkml::whir::Whir;
 
@@ -55,7 +55,7 @@ fn verifier() {
     let report = target.run(|bytes| {
         let verdict = verify_file_within(bytes, None, WORK);
         assert!(verdict.is_err() || originals.contains(bytes), "a changed file holds");
-        verdict.map(drop)
+        verdict.map(drop).map_err(|error| said(&error.to_string()))
     });
     let report = report.unwrap();
     println!("verifier: {report}");
@@ -65,7 +65,7 @@ fn verifier() {
 /// A proof file with one part changed that names the program and the commitment it now has: a stranger can do so too.
 fn seal(original: &[u8], all: &[Vec<u8>], random: &mut Random) -> Option<Vec<u8>> {
     let mut file = ProofFile::decode(original).ok()?;
-    match random.below(3) {
+    match random.below(4) {
         0 => {
             let mut bytes = file.program.encode();
             mutate(&mut bytes, all, random);
@@ -73,6 +73,9 @@ fn seal(original: &[u8], all: &[Vec<u8>], random: &mut Random) -> Option<Vec<u8>
             state_least(&mut file);
         }
         1 => mutate(&mut file.commitment, all, random),
+        2 if random.below(8) == 0 => {
+            file.mode = if file.mode == Mode::Trace { Mode::Succinct } else { Mode::Trace };
+        }
         _ => mutate(&mut file.proof, all, random),
     }
     file.digests.program = file.program.digest();
@@ -115,14 +118,12 @@ fn qir() {
         shape: None,
     };
     let report = target.run(|bytes| {
-        // A name may hold quotes of its own.
-        let said = |text: String| text.rsplit('`').next().unwrap_or_default().to_owned();
-        let model = Model::decode(bytes).map_err(|error| said(error.to_string()));
+        let model = Model::decode(bytes).map_err(|error| said(&error.to_string()));
         if let Ok(model) = &model {
             assert_eq!(model.encode(), bytes, "another encoding of the same model");
             check_execution(model.program(), model.weights());
         }
-        let program = Program::decode(bytes).map_err(|error| said(error.to_string()));
+        let program = Program::decode(bytes).map_err(|error| said(&error.to_string()));
         if let Ok(program) = &program {
             assert_eq!(program.encode(), bytes, "another encoding of the same program");
             if program.linear_work() < 100_000 {
@@ -137,6 +138,11 @@ fn qir() {
     let report = report.unwrap();
     println!("qir: {report}");
     assert!(report.accepted > report.inputs / 100 && report.answers > 20, "{report}");
+}
+
+/// What an error says after names, which may hold quotes of their own.
+fn said(text: &str) -> String {
+    text.rsplit('`').next().unwrap_or_default().to_owned()
 }
 
 /// Whatever is decoded can be executed, if it is small, and stays in its ranges.
