@@ -160,7 +160,7 @@ fn sum<F: Field, const N: usize>(
             let mut values = columns.each_ref().map(|column| column.at(index));
             let highs = columns.each_ref().map(|column| column.at(index + half));
             let mut rises = highs;
-            rises.iter_mut().zip(&values).for_each(|(rise, &low)| *rise = *rise - low);
+            rises.iter_mut().zip(&values).for_each(|(rise, &low)| *rise -= low);
             for sum in sums.iter_mut().skip(1) {
                 values.iter_mut().zip(&rises).for_each(|(value, &rise)| *value += rise);
                 *sum += weight * f(&values);

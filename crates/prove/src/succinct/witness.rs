@@ -49,8 +49,9 @@ impl Witness {
                 let last = plan.quantities().any(|(q, limbs)| q == quantity && limbs == limb + 1);
                 for (entry, &value) in entries.iter_mut().zip(values.unwrap_or_default()) {
                     let rest = value >> (limb * plan.radix_bits());
+                    let low = rest & ((1 << plan.radix_bits()) - 1);
                     // What does not fit stays in the last limb, which no table holds then.
-                    *entry = if last { rest } else { rest & (plan.table() as i64 - 1) };
+                    *entry = if last { rest } else { low };
                 }
             }
         }

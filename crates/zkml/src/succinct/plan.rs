@@ -622,7 +622,7 @@ fn window_cells(windows: &[Window], shape: &[u32]) -> Option<Vec<u32>> {
 
 /// Adds a dimension of `size`, cut into windows of `kernel`, to the places of each window's cells.
 fn axis(places: &[Vec<u32>], size: u32, kernel: u32) -> Option<Vec<Vec<u32>>> {
-    if size % kernel.max(1) != 0 {
+    if !size.is_multiple_of(kernel.max(1)) {
         return None;
     }
     let mut all = Vec::with_capacity(places.len() * (size / kernel.max(1)) as usize);
