@@ -20,7 +20,7 @@ use ark_ec::scalar_mul::glv::GLVConfig;
 use ark_ec::{AffineRepr, CurveGroup};
 use ark_ff::{AdditiveGroup, Zero};
 use std::sync::OnceLock;
-use sums::{Flat, Lists, sums};
+use sums::{Flat, Lists, sums, sums_of_pieces};
 
 /// Most columns of a matrix: `2^13`.
 pub const MAX_COLUMN_BITS: u32 = 13;
@@ -104,17 +104,10 @@ fn digits(magnitude: u128, width: u32) -> impl Iterator<Item = i32> {
     })
 }
 
-/// `Σ (i + 1) · bucket_i` for every window of `size` buckets, a power of two. The entries are buckets (those of all
-/// windows count on) and what is put into them.
-fn windows<'a>(
-    count: usize,
-    size: usize,
-    entries: impl Iterator<Item = (usize, u32)> + Clone,
-    coordinates: impl Fn(u32) -> Option<(&'a Narrow, &'a Narrow)>,
-) -> Vec<G1Projective> {
-    let buckets = sums(Lists::new(count.saturating_mul(size), entries), coordinates);
+/// `Σ (i + 1) · bucket_i` for every window of `size` buckets, a power of two.
+fn weigh(buckets: &[Option<Flat>], size: usize) -> Vec<G1Projective> {
     let square = Square::of(size);
-    let lines = sums(square.lines(&buckets), |bucket| {
+    let lines = sums(&square.lines(buckets), |bucket| {
         buckets.get(bucket as usize)?.as_ref().map(Flat::coordinates)
     });
     let lines: Vec<_> = lines.iter().map(|line| line.as_ref().map(Flat::point)).collect();
@@ -216,10 +209,10 @@ pub fn combine(points: &[Point], scalars: &[Scalar]) -> G1Projective {
         128_usize.div_ceil(width as usize) * (count + (1 << (width - 1)) + (7 << (width / 2)))
     };
     let width = (2..=12).min_by_key(cost).unwrap_or(WIDTH);
-    let (count_of_windows, size) = (128_usize.div_ceil(width as usize), 1_usize << (width - 1));
+    let (windows, size) = (128_usize.div_ceil(width as usize), 1_usize << (width - 1));
 
     // The digits window by window, those of one window side by side.
-    let mut table = vec![0_i32; count_of_windows * count];
+    let mut table = vec![0_i32; windows * count];
     for (index, half) in halves.iter().enumerate() {
         let places = table.iter_mut().skip(index).step_by(count);
         let sign = if half.negative { -1 } else { 1 };
@@ -231,12 +224,11 @@ pub fn combine(points: &[Point], scalars: &[Scalar]) -> G1Projective {
             Some((first + bucket, item + u32::from(digit < 0)))
         })
     });
-    let windows = windows(count_of_windows, size, entries, |item| {
-        Some(orbits.get(item as usize / 4)?.get(item))
-    });
+    let entries = Lists::new(windows * size, entries);
+    let buckets = sums(&entries, |item| Some(orbits.get(item as usize / 4)?.get(item)));
 
     let mut sum = G1Projective::ZERO;
-    for window in windows.iter().rev() {
+    for window in weigh(&buckets, size).iter().rev() {
         if !sum.is_zero() {
             for _ in 0..width {
                 sum.double_in_place();
@@ -378,9 +370,10 @@ impl Basis {
     }
 
     fn windows(&self, count: usize, entries: &Entries) -> Vec<G1Projective> {
-        windows(count, BUCKETS, entries.iter().copied(), |item| {
-            Some(self.table.get(item as usize / 2)?.get(item))
-        })
+        let entries = Lists::new(count.saturating_mul(BUCKETS), entries.iter().copied());
+        let buckets =
+            sums_of_pieces(entries, |item| Some(self.table.get(item as usize / 2)?.get(item)));
+        weigh(&buckets, BUCKETS)
     }
 }
 

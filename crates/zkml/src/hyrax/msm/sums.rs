@@ -112,33 +112,11 @@ impl Lists {
 
 /// The sum of the points of every list; `None` for the identity. No item stands for the identity.
 ///
-/// Some lists may be much longer than others (small integers have few digits): they are cut in pieces, and the sums of
-/// the pieces are summed again.
-pub(super) fn sums<'a>(
-    lists: Lists,
-    coordinates: impl Fn(u32) -> Option<(&'a Narrow, &'a Narrow)>,
-) -> Vec<Option<Flat>> {
-    let (pieces, mut lists) = lists.cut();
-    let mut parts = sums_of_pieces(&pieces, coordinates);
-    while lists.iter().any(|list| list.len() > 1) {
-        let part = |piece: usize| parts.get(piece).and_then(Option::as_ref);
-        let full = lists.iter().map(|list| {
-            list.iter().map(|&piece| piece as usize).filter(|&piece| part(piece).is_some())
-        });
-        let (pieces, next) = Lists::from_lists(full).cut();
-        lists = next;
-        parts = sums_of_pieces(&pieces, |piece| part(piece as usize).map(Flat::coordinates));
-    }
-    lists.iter().map(|list| parts.get(*list.first()? as usize).copied().flatten()).collect()
-}
-
-/// The sums of lists of about the same length.
-///
 /// The points at one place of all lists are added in one go, [`LANES`] at a time. Adding affine points takes an
 /// inversion, which all of them share (Montgomery's trick), five multiplications and a squaring. The formula fails
 /// for equal points and for opposite ones. Then, and when there are too few lists left to share an inversion, the
 /// point has to wait, and is added in projective coordinates: the worst input costs about five times as much.
-fn sums_of_pieces<'a>(
+pub(super) fn sums<'a>(
     lists: &Lists,
     coordinates: impl Fn(u32) -> Option<(&'a Narrow, &'a Narrow)>,
 ) -> Vec<Option<Flat>> {
@@ -190,6 +168,26 @@ fn sums_of_pieces<'a>(
         }
     }
     sums
+}
+
+/// As [`sums`], but where some lists may be much longer than the others (small integers have few digits): they are cut
+/// in pieces, and the sums of the pieces are summed again.
+pub(super) fn sums_of_pieces<'a>(
+    lists: Lists,
+    coordinates: impl Fn(u32) -> Option<(&'a Narrow, &'a Narrow)>,
+) -> Vec<Option<Flat>> {
+    let (pieces, mut lists) = lists.cut();
+    let mut parts = sums(&pieces, coordinates);
+    while lists.iter().any(|list| list.len() > 1) {
+        let part = |piece: usize| parts.get(piece).and_then(Option::as_ref);
+        let full = lists.iter().map(|list| {
+            list.iter().map(|&piece| piece as usize).filter(|&piece| part(piece).is_some())
+        });
+        let (pieces, next) = Lists::from_lists(full).cut();
+        lists = next;
+        parts = sums(&pieces, |piece| part(piece as usize).map(Flat::coordinates));
+    }
+    lists.iter().map(|list| parts.get(*list.first()? as usize).copied().flatten()).collect()
 }
 
 /// Points side by side.
@@ -322,11 +320,14 @@ mod tests {
         let indices = lists.iter().map(|list| items.by_ref().take(list.len()).collect::<Vec<_>>());
         let indices: Vec<Vec<usize>> = indices.collect();
         let lists_of_items = Lists::from_lists(indices.iter().map(|list| list.iter().copied()));
-        let found = sums(lists_of_items, |item| Some(points[item as usize].coordinates()));
-        assert_eq!(found.len(), lists.len());
-        for (list, found) in lists.iter().zip(found) {
-            let expected: G1Projective = list.iter().sum();
-            assert_eq!(found.map_or_else(Point::zero, |sum| sum.point()), expected.into_affine());
+        let coordinates = |item: u32| Some(points[item as usize].coordinates());
+        let at_once = sums(&lists_of_items, coordinates);
+        for found in [at_once, sums_of_pieces(lists_of_items, coordinates)] {
+            assert_eq!(found.len(), lists.len());
+            for (list, found) in lists.iter().zip(found) {
+                let expected = list.iter().sum::<G1Projective>().into_affine();
+                assert_eq!(found.map_or_else(Point::zero, |sum| sum.point()), expected);
+            }
         }
     }
 
