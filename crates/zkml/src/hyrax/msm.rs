@@ -8,11 +8,11 @@
 //! * [`Basis::combine`]: the generators, scalars of any size. Their multiples by `2^8, 2^16, …` are kept, so there is
 //!   one window and no doubling.
 //! * [`Basis::rows`]: the generators, small integers; many rows share the inversions. Their digits crowd in a few
-//!   buckets, which suits an [`Adder`]: it halves every bucket in each pass.
+//!   buckets, which are cut in pieces (`sums`).
 
 mod sums;
 
-use super::curve::{Adder, Point, from_coordinates, generator};
+use super::curve::{Point, from_coordinates, generator};
 use super::loose::lanes::{Narrow, narrow};
 use super::scalar::Scalar;
 use ark_bn254::{G1Projective, g1};
@@ -20,7 +20,7 @@ use ark_ec::scalar_mul::glv::GLVConfig;
 use ark_ec::{AffineRepr, CurveGroup};
 use ark_ff::{AdditiveGroup, Zero};
 use std::sync::OnceLock;
-use sums::{Flat, Lists, sums};
+use sums::{Flat, Lists, sums, sums_of_pieces};
 
 /// Most columns of a matrix: `2^13`.
 pub const MAX_COLUMN_BITS: u32 = 13;
@@ -35,7 +35,7 @@ const LEVELS: usize = 16;
 const BUCKETS: usize = 1 << (WIDTH - 1);
 
 /// Rows summed at once in [`Basis::rows`].
-const ROWS: usize = 8;
+const ROWS: usize = 16;
 
 /// Short basis `(A, -B), (B, C)` of the pairs `(a, b)` with `a + bλ = 0`; its determinant is the group's order.
 const A: u128 = 147_946_756_881_789_319_000_765_030_803_803_410_728;
@@ -104,75 +104,14 @@ fn digits(magnitude: u128, width: u32) -> impl Iterator<Item = i32> {
     })
 }
 
-/// Points on their way into buckets.
-#[derive(Debug, Default)]
-struct Buckets {
-    /// Bucket, index of a point, whether to subtract it.
-    entries: Vec<(usize, usize, bool)>,
-    points: Vec<Point>,
-    counts: Vec<usize>,
-    starts: Vec<usize>,
-    adder: Adder,
-}
-
-impl Buckets {
-    /// Adds `digit` times the point at `index`, in the window whose buckets begin at `first`.
-    fn push(&mut self, first: usize, index: usize, digit: i32, negative: bool) {
-        if let Some(bucket) = (digit.unsigned_abs() as usize).checked_sub(1) {
-            self.entries.push((first + bucket, index, negative ^ (digit < 0)));
-        }
-    }
-
-    /// Sums the buckets, and forgets the entries; the result holds the sum of every window of `size` buckets.
-    fn windows(&mut self, bases: &[Point], windows: usize, size: usize) -> Vec<G1Projective> {
-        self.counts.clear();
-        self.counts.resize(windows.saturating_mul(size), 0);
-        for &(bucket, index, _) in &self.entries {
-            if let (Some(count), Some(true)) =
-                (self.counts.get_mut(bucket), bases.get(index).map(|base| !base.is_zero()))
-            {
-                *count += 1;
-            }
-        }
-        self.starts.clear();
-        let mut total = 0;
-        for count in &self.counts {
-            self.starts.push(total);
-            total += count;
-        }
-        self.points.clear();
-        self.points.resize(total, Point::zero());
-        for (bucket, index, negative) in self.entries.drain(..) {
-            let (Some(start), Some(base)) = (self.starts.get_mut(bucket), bases.get(index)) else {
-                continue;
-            };
-            if base.is_zero() {
-                continue;
-            }
-            if let Some(slot) = self.points.get_mut(*start) {
-                *slot = if negative { -*base } else { *base };
-                *start += 1;
-            }
-        }
-        self.adder.sum(&mut self.points, &mut self.counts);
-        self.weigh(size)
-    }
-
-    /// `Σ (i + 1) · bucket_i` for every window of `size` buckets, a power of two.
-    fn weigh(&mut self, size: usize) -> Vec<G1Projective> {
-        let mut sums = self.points.iter();
-        let buckets: Vec<_> =
-            self.counts.iter().map(|&count| if count == 0 { None } else { sums.next() }).collect();
-        let square = Square::of(size);
-        let lines = square.lines(&buckets);
-        let mut points =
-            lines.map(|bucket| buckets.get(bucket as usize).copied().flatten().copied());
-        let mut counts: Vec<_> = lines.iter().map(<[u32]>::len).collect();
-        self.adder.sum(&mut points, &mut counts);
-        let mut points = points.into_iter();
-        let sums = counts.iter().map(|&count| if count == 0 { None } else { points.next() });
-        square.weigh(&sums.collect::<Vec<_>>())
-    }
+/// `Σ (i + 1) · bucket_i` for every window of `size` buckets, a power of two.
+fn weigh(buckets: &[Option<Flat>], size: usize) -> Vec<G1Projective> {
+    let square = Square::of(size);
+    let lines = sums(&square.lines(buckets), |bucket| {
+        buckets.get(bucket as usize)?.as_ref().map(Flat::coordinates)
+    });
+    let lines: Vec<_> = lines.iter().map(|line| line.as_ref().map(Flat::point)).collect();
+    square.weigh(&lines)
 }
 
 /// A window as a square of buckets, `i = width · row + column`: the sums of its rows and of its columns are affine
@@ -287,14 +226,9 @@ pub fn combine(points: &[Point], scalars: &[Scalar]) -> G1Projective {
     });
     let entries = Lists::new(windows * size, entries);
     let buckets = sums(&entries, |item| Some(orbits.get(item as usize / 4)?.get(item)));
-    let square = Square::of(size);
-    let lines = sums(&square.lines(&buckets), |bucket| {
-        buckets.get(bucket as usize)?.as_ref().map(Flat::coordinates)
-    });
-    let lines: Vec<_> = lines.iter().map(|line| line.as_ref().map(Flat::point)).collect();
 
     let mut sum = G1Projective::ZERO;
-    for window in square.weigh(&lines).iter().rev() {
+    for window in weigh(&buckets, size).iter().rev() {
         if !sum.is_zero() {
             for _ in 0..width {
                 sum.double_in_place();
@@ -327,14 +261,36 @@ pub fn generators(bits: u32) -> &'static [Point] {
     })
 }
 
+/// A point and its inverse.
+#[derive(Debug)]
+struct Signed {
+    x: Narrow,
+    y: [Narrow; 2],
+}
+
+impl Signed {
+    fn new(point: &Point) -> Self {
+        Self { x: narrow(&point.x), y: [&point.y, &-point.y].map(narrow) }
+    }
+
+    /// The inverse if the first bit is set.
+    fn get(&self, bits: u32) -> (&Narrow, &Narrow) {
+        let [y, opposite] = &self.y;
+        (&self.x, if bits & 1 == 0 { y } else { opposite })
+    }
+}
+
 /// The generators and their multiples by powers of 256.
 #[derive(Debug)]
 pub struct Basis {
     /// Points in a level: the value's generator and the columns'.
     width: usize,
     /// Level `l` holds `2^(8l)` times the generators.
-    table: Vec<Point>,
+    table: Vec<Signed>,
 }
+
+/// What is put into buckets: the bucket, and twice the place in [`Basis::table`], plus 1 to subtract.
+type Entries = Vec<(usize, u32)>;
 
 impl Basis {
     /// The basis for `2^bits` columns, `bits ≤` [`MAX_COLUMN_BITS`] (above, it is empty); kept for the process.
@@ -347,7 +303,7 @@ impl Basis {
     }
 
     fn new(generators: &[Point]) -> Self {
-        let mut table = generators.to_vec();
+        let mut table: Vec<_> = generators.iter().map(Signed::new).collect();
         let mut level: Vec<G1Projective> = generators.iter().map(|&point| point.into()).collect();
         for _ in 1..LEVELS {
             for point in &mut level {
@@ -355,7 +311,7 @@ impl Basis {
                     point.double_in_place();
                 }
             }
-            table.extend(G1Projective::normalize_batch(&level));
+            table.extend(G1Projective::normalize_batch(&level).iter().map(Signed::new));
         }
         Self { width: generators.len(), table }
     }
@@ -364,18 +320,13 @@ impl Basis {
     ///
     /// An index beyond the basis adds nothing.
     pub fn combine(&self, terms: impl IntoIterator<Item = (usize, Scalar)>) -> G1Projective {
-        let mut buckets = Buckets::default();
+        let mut entries = Entries::new();
         for (index, scalar) in terms {
-            if index >= self.width {
-                continue;
-            }
-            for (half, first) in split(scalar).iter().zip([0, BUCKETS]) {
-                for (level, digit) in digits(half.magnitude, WIDTH).enumerate() {
-                    buckets.push(first, level * self.width + index, digit, half.negative);
-                }
+            for (window, half) in split(scalar).into_iter().enumerate() {
+                self.enter(&mut entries, window, index, half);
             }
         }
-        match buckets.windows(&self.table, 2, BUCKETS).as_slice() {
+        match self.windows(2, &entries).as_slice() {
             [first, second] => *first + g1::Config::endomorphism(second),
             _ => G1Projective::ZERO,
         }
@@ -385,21 +336,44 @@ impl Basis {
     #[must_use]
     pub fn rows(&self, values: &[i64]) -> Vec<Point> {
         let columns = self.width.saturating_sub(1).max(1);
-        let mut buckets = Buckets::default();
+        let mut entries = Entries::new();
         let mut sums = Vec::with_capacity(values.len().div_ceil(columns));
         for rows in values.chunks(columns.saturating_mul(ROWS)) {
+            entries.clear();
             let mut count = 0;
             for row in rows.chunks(columns) {
                 for (index, &value) in (1..).zip(row) {
-                    for (level, digit) in digits(value.unsigned_abs().into(), WIDTH).enumerate() {
-                        buckets.push(count * BUCKETS, level * self.width + index, digit, value < 0);
-                    }
+                    let magnitude = value.unsigned_abs().into();
+                    self.enter(&mut entries, count, index, Half { magnitude, negative: value < 0 });
                 }
                 count += 1;
             }
-            sums.extend(buckets.windows(&self.table, count, BUCKETS));
+            sums.extend(self.windows(count, &entries));
         }
         G1Projective::normalize_batch(&sums)
+    }
+
+    /// Enters `factor` times a generator into the buckets of a window.
+    fn enter(&self, entries: &mut Entries, window: usize, index: usize, factor: Half) {
+        if index >= self.width {
+            return;
+        }
+        let places = (index..self.table.len()).step_by(self.width);
+        for (digit, place) in digits(factor.magnitude, WIDTH).zip(places) {
+            if let (Some(bucket), Ok(place)) =
+                ((digit.unsigned_abs() as usize).checked_sub(1), u32::try_from(place))
+            {
+                let subtract = factor.negative ^ (digit < 0);
+                entries.push((window * BUCKETS + bucket, 2 * place + u32::from(subtract)));
+            }
+        }
+    }
+
+    fn windows(&self, count: usize, entries: &Entries) -> Vec<G1Projective> {
+        let entries = Lists::new(count.saturating_mul(BUCKETS), entries.iter().copied());
+        let buckets =
+            sums_of_pieces(entries, |item| Some(self.table.get(item as usize / 2)?.get(item)));
+        weigh(&buckets, BUCKETS)
     }
 }
 
@@ -563,6 +537,38 @@ mod tests {
         assert_eq!(basis.rows(&values), naive);
         assert_eq!(basis.rows(&[0; 9]), [IDENTITY_POINT; 2]);
         assert!(basis.rows(&[]).is_empty());
+    }
+
+    /// Small integers crowd in few buckets, or in one.
+    #[test]
+    fn skewed_rows_equal_naive_rows() {
+        let basis = Basis::of(8);
+        let columns = &generators(8)[1..];
+        let kinds: [fn(i64) -> i64; 8] = [
+            |_| 1,
+            |_| 0,
+            |i| i % 2,
+            |i| i * i % 16 - 8,
+            |i| (i * 40_503) % 1024,
+            |_| -257,
+            |i| if i == 77 { 1 << 46 } else { 0 },
+            |i| if i % 50 == 0 { i64::MIN } else { i & 1 },
+        ];
+        let rows: Vec<Vec<i64>> =
+            (0..20).map(|row| (0..256).map(kinds[row % 8]).collect()).collect();
+        let naive: Vec<Point> = rows
+            .iter()
+            .map(|row| {
+                let terms = row.iter().zip(columns).map(|(&v, &g)| g * Fr::from(v));
+                terms.sum::<G1Projective>().into_affine()
+            })
+            .collect();
+        assert_eq!(basis.rows(&rows.concat()), naive);
+        for (row, naive) in rows.iter().zip(naive).take(8) {
+            assert_eq!(basis.rows(row), [naive]);
+            let terms = (1..).zip(row.iter().map(|&value| Scalar::from_i64(value)));
+            assert_eq!(basis.combine(terms).into_affine(), naive);
+        }
     }
 
     #[test]

@@ -8,6 +8,12 @@ use ark_ff::{AdditiveGroup, Field, Zero, batch_inversion};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+/// Pieces of the longest lists, at least, if no piece is shorter than [`SHORT`].
+const PIECES: usize = 512;
+
+/// A length that no list is cut below.
+const SHORT: usize = 4;
+
 /// Fewest lists for which an inversion pays. What fewer lists still have to add, they add without.
 const FEW: usize = 4 * LANES;
 
@@ -86,9 +92,21 @@ impl Lists {
         self.ends.iter().scan(0, |start, &end| self.items.get(std::mem::replace(start, end)..end))
     }
 
-    /// What the items stand for, list by list.
-    pub(super) fn map<T>(&self, item: impl FnMut(u32) -> Option<T>) -> Vec<T> {
-        self.items.iter().copied().filter_map(item).collect()
+    /// These lists in pieces, and for each list the list of its pieces.
+    fn cut(self) -> (Self, Self) {
+        let longest = (self.items.len() / PIECES).max(SHORT);
+        let (mut ends, mut lists) = (Vec::with_capacity(self.ends.len()), Vec::new());
+        let mut start = 0;
+        for end in self.ends {
+            ends.extend((start + longest..end).step_by(longest));
+            if start < end {
+                ends.push(end);
+            }
+            lists.push(ends.len());
+            start = end;
+        }
+        let pieces = (0..).zip(&ends).map(|(piece, _)| piece).collect();
+        (Self { items: self.items, ends }, Self { items: pieces, ends: lists })
     }
 }
 
@@ -150,6 +168,26 @@ pub(super) fn sums<'a>(
         }
     }
     sums
+}
+
+/// As [`sums`], but where some lists may be much longer than the others (small integers have few digits): they are cut
+/// in pieces, and the sums of the pieces are summed again.
+pub(super) fn sums_of_pieces<'a>(
+    lists: Lists,
+    coordinates: impl Fn(u32) -> Option<(&'a Narrow, &'a Narrow)>,
+) -> Vec<Option<Flat>> {
+    let (pieces, mut lists) = lists.cut();
+    let mut parts = sums(&pieces, coordinates);
+    while lists.iter().any(|list| list.len() > 1) {
+        let part = |piece: usize| parts.get(piece).and_then(Option::as_ref);
+        let full = lists.iter().map(|list| {
+            list.iter().map(|&piece| piece as usize).filter(|&piece| part(piece).is_some())
+        });
+        let (pieces, next) = Lists::from_lists(full).cut();
+        lists = next;
+        parts = sums(&pieces, |piece| part(piece as usize).map(Flat::coordinates));
+    }
+    lists.iter().map(|list| parts.get(*list.first()? as usize).copied().flatten()).collect()
 }
 
 /// Points side by side.
@@ -282,11 +320,14 @@ mod tests {
         let indices = lists.iter().map(|list| items.by_ref().take(list.len()).collect::<Vec<_>>());
         let indices: Vec<Vec<usize>> = indices.collect();
         let lists_of_items = Lists::from_lists(indices.iter().map(|list| list.iter().copied()));
-        let found = sums(&lists_of_items, |item| Some(points[item as usize].coordinates()));
-        assert_eq!(found.len(), lists.len());
-        for (list, found) in lists.iter().zip(found) {
-            let expected: G1Projective = list.iter().sum();
-            assert_eq!(found.map_or_else(Point::zero, |sum| sum.point()), expected.into_affine());
+        let coordinates = |item: u32| Some(points[item as usize].coordinates());
+        let at_once = sums(&lists_of_items, coordinates);
+        for found in [at_once, sums_of_pieces(lists_of_items, coordinates)] {
+            assert_eq!(found.len(), lists.len());
+            for (list, found) in lists.iter().zip(found) {
+                let expected = list.iter().sum::<G1Projective>().into_affine();
+                assert_eq!(found.map_or_else(Point::zero, |sum| sum.point()), expected);
+            }
         }
     }
 
@@ -329,6 +370,13 @@ mod tests {
             check(&[plain.clone(), awkward()].concat());
             check(&[awkward(), plain.clone(), awkward(), plain].concat());
         }
+        // Long lists among short ones: they are cut, again and again.
+        let long = |count: usize| (0..count).map(|at| points[7 * at % 40]).collect::<Vec<_>>();
+        let pairs = [points[0], -points[0]].repeat(300);
+        let lists = vec![long(3), long(2_000), vec![], vec![points[0]; 700], pairs, long(5)];
+        check(&lists);
+        check(&[lists.concat(), long(1)]);
+        check(&[awkward(), lists, awkward()].concat());
         // Nothing but failures.
         check(&vec![vec![points[0]; 5]; 50]);
         check(&vec![vec![points[0], -points[0], points[1]]; 50]);
@@ -340,6 +388,5 @@ mod tests {
         let lists = Lists::new(5, entries.into_iter());
         let expected: [&[u32]; 5] = [&[1, 2], &[], &[7, 8], &[], &[3]];
         assert!(lists.iter().eq(expected));
-        assert_eq!(lists.map(|item| (item != 7).then_some(item)), [1, 2, 8, 3]);
     }
 }
