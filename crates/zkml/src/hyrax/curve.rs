@@ -204,104 +204,9 @@ fn power(base: Fq, exponent: &[u64; 4]) -> Fq {
     result.reduced()
 }
 
-/// Many additions of affine points, with memory that is used again.
-///
-/// Adding two affine points takes an inversion; Montgomery's trick shares one among all additions of a pass, which
-/// leaves six multiplications for each.
-#[derive(Debug, Default)]
-pub struct Adder {
-    next: Vec<Point>,
-    denominators: Vec<Loose>,
-    prefixes: Vec<Loose>,
-}
-
-impl Adder {
-    /// Replaces every group of points by its sum.
-    ///
-    /// `points` are the groups one after another, none of them the identity; `counts` their lengths. Afterwards a
-    /// count is 1, or 0 where the sum is the identity.
-    pub fn sum(&mut self, points: &mut Vec<Point>, counts: &mut [usize]) {
-        while counts.iter().any(|&count| count > 1) {
-            self.invert_denominators(points, counts);
-            self.next.clear();
-            self.next.reserve(points.len());
-            let mut inverses = self.denominators.iter();
-            let mut rest = points.as_slice();
-            for count in counts.iter_mut() {
-                let Some((group, tail)) = rest.split_at_checked(*count) else { break };
-                rest = tail;
-                let before = self.next.len();
-                let (pairs, single) = group.as_chunks::<2>();
-                for (pair, inverse) in pairs.iter().zip(&mut inverses) {
-                    self.next.extend(add(pair, inverse));
-                }
-                self.next.extend_from_slice(single);
-                *count = self.next.len() - before;
-            }
-            std::mem::swap(points, &mut self.next);
-        }
-    }
-
-    /// The inverse of every pair's denominator, for the pairs of a pass in their order.
-    fn invert_denominators(&mut self, points: &[Point], counts: &[usize]) {
-        self.denominators.clear();
-        self.prefixes.clear();
-        let mut product = Loose::one();
-        let mut rest = points;
-        for &count in counts {
-            let Some((group, tail)) = rest.split_at_checked(count) else { break };
-            rest = tail;
-            for pair in group.as_chunks::<2>().0 {
-                let denominator = denominator(pair);
-                self.denominators.push(denominator);
-                self.prefixes.push(product);
-                product = product.times(&denominator);
-            }
-        }
-        // No denominator is zero, thus neither is the product.
-        let mut inverse = Loose::from(&product.reduced().inverse().unwrap_or(Fq::ZERO));
-        for (denominator, prefix) in self.denominators.iter_mut().zip(&self.prefixes).rev() {
-            let own = inverse.times(prefix);
-            inverse = inverse.times(denominator);
-            *denominator = own;
-        }
-    }
-}
-
-/// What the slope of the line through two points is divided by; 1 where they are each other's inverses.
-#[inline(always)]
-fn denominator([p, q]: &[Point; 2]) -> Loose {
-    if p.x != q.x {
-        Loose::from(&q.x).minus(&Loose::from(&p.x))
-    } else if p.y == q.y {
-        Loose::from(&p.y.double())
-    } else {
-        Loose::one()
-    }
-}
-
-/// The sum of two points, given the inverse of their [`denominator`]; `None` for the identity.
-#[inline(always)]
-fn add([p, q]: &[Point; 2], inverse: &Loose) -> Option<Point> {
-    let (px, py, qx) = (Loose::from(&p.x), Loose::from(&p.y), Loose::from(&q.x));
-    let rise = if p.x != q.x {
-        Loose::from(&q.y).minus(&py)
-    } else if p.y == q.y {
-        let square = p.x.square();
-        Loose::from(&(square.double() + square))
-    } else {
-        return None;
-    };
-    let slope = rise.times(inverse);
-    let x = slope.times(&slope).minus(&px).minus(&qx);
-    let y = slope.times(&px.minus(&x)).minus(&py);
-    Some(Point::new_unchecked(x.reduced(), y.reduced()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ark_ec::CurveGroup;
 
     #[test]
     fn encodings_are_canonical() {
@@ -386,33 +291,5 @@ mod tests {
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), 600);
-    }
-
-    #[test]
-    fn groups_are_summed_with_doublings_and_inverses() {
-        let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(generator);
-        let groups: Vec<Vec<Point>> = vec![
-            vec![],
-            vec![a],
-            vec![a, b],
-            vec![a, a],
-            vec![a, -a],
-            vec![a, -a, b],
-            vec![a, a, a, a, a, a, a],
-            vec![a, b, -a, -b, c, d, e],
-            vec![a, b, -b, -a],
-            vec![],
-            vec![e, d, c, b, a, e, d, c, b, a, -e],
-        ];
-        let mut points = groups.concat();
-        let mut counts: Vec<usize> = groups.iter().map(Vec::len).collect();
-        Adder::default().sum(&mut points, &mut counts);
-        let mut rest = points.into_iter();
-        for (group, count) in groups.iter().zip(counts) {
-            let expected: ark_bn254::G1Projective = group.iter().sum();
-            let found = if count == 0 { IDENTITY_POINT } else { rest.next().unwrap() };
-            assert_eq!(found, expected.into_affine());
-        }
-        assert_eq!(rest.next(), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Coordinates that are not quite reduced.
 //!
 //! Montgomery's product of two numbers below `2p` is below `2p` again as long as `4p < 2^256`, which leaves out the
-//! subtraction at the end of every multiplication; a difference is corrected without a branch.
+//! subtraction at the end of every multiplication.
 
 pub(super) mod lanes;
 
@@ -10,12 +10,6 @@ use ark_ff::{BigInt, PrimeField};
 
 /// The modulus `p`, least significant limb first.
 const MODULUS: [u64; 4] = Fq::MODULUS.0;
-
-/// `2p`.
-const TWICE: [u64; 4] = {
-    let [a, b, c, d] = MODULUS;
-    [a << 1, (b << 1) | (a >> 63), (c << 1) | (b >> 63), (d << 1) | (c >> 63)]
-};
 
 /// `-1/p` modulo `2^64`, by Newton's iteration.
 const INVERSE: u64 = {
@@ -47,19 +41,6 @@ impl Loose {
         let [e, f, g, h] = less;
         let pick = |old: u64, new: u64| (old & keep) | (new & !keep);
         Fq::new_unchecked(BigInt([pick(a, e), pick(b, f), pick(c, g), pick(d, h)]))
-    }
-
-    /// `self - other`.
-    #[inline(always)]
-    pub(super) fn minus(&self, other: &Self) -> Self {
-        let ([a, b, c, d], borrow) = difference(&self.0, &other.0);
-        let mask = u64::from(borrow).wrapping_neg();
-        let [p, q, r, s] = TWICE;
-        let (a, carry) = a.carrying_add(p & mask, false);
-        let (b, carry) = b.carrying_add(q & mask, carry);
-        let (c, carry) = c.carrying_add(r & mask, carry);
-        let (d, _) = d.carrying_add(s & mask, carry);
-        Self([a, b, c, d])
     }
 
     /// `self · other`.
@@ -111,6 +92,12 @@ mod tests {
     use super::*;
     use ark_ff::{Field, Zero};
 
+    /// `2p`.
+    const TWICE: [u64; 4] = {
+        let [a, b, c, d] = MODULUS;
+        [a << 1, (b << 1) | (a >> 63), (c << 1) | (b >> 63), (d << 1) | (c >> 63)]
+    };
+
     /// A number below `2p` for an element below `p`: the other one where there is one.
     fn other(x: Fq) -> Loose {
         let mut limbs = x.0.0;
@@ -141,10 +128,9 @@ mod tests {
                 for a_loose in [Loose::from(&a), other(a)] {
                     assert_eq!(a_loose.reduced(), a);
                     for b_loose in [Loose::from(&b), other(b)] {
-                        let (product, rest) = (a_loose.times(&b_loose), a_loose.minus(&b_loose));
+                        let product = a_loose.times(&b_loose);
                         assert_eq!(product.reduced(), a * b);
-                        assert_eq!(rest.reduced(), a - b);
-                        assert!(difference(&product.0, &TWICE).1 && difference(&rest.0, &TWICE).1);
+                        assert!(difference(&product.0, &TWICE).1);
                     }
                 }
             }
