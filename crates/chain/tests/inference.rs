@@ -147,7 +147,7 @@ fn proofs_of_both_backends_hold_for_what_they_prove_and_nothing_else() {
 
         let changes: [Change<verifyCall>; 6] = [
             ("model", |call| call.modelId.0[0] ^= 1),
-            ("mode", |call| call.mode = FixedBytes([b'S'])),
+            ("mode", |call| call.mode.0[0] ^= b'T' ^ b'S'),
             ("input", |call| call.inputs[3] += 1),
             ("one input more", |call| call.inputs.push(0)),
             ("output", |call| call.outputs[0] -= 1),
