@@ -54,7 +54,8 @@ fn prove_with<O: Opener>(
     let program = prepared.model().program();
     let plan = Plan::new(program, inputs.len()).map_err(TraceError::from)?;
     let (outputs, witness) = run(&plan, program, prepared.model().weights(), inputs)?;
-    prove_witness(prepared, &plan, inputs, outputs, &witness, mapped)
+    // Within the pool of threads: its many short parallel steps need not wake it each time.
+    rayon::scope(|_| prove_witness(prepared, &plan, inputs, outputs, &witness, mapped))
 }
 
 /// Executes a batch; returns the outputs and what is to be committed to.

@@ -1,14 +1,13 @@
 //! The sumcheck over the constraints.
 
-use crate::sumcheck::PARALLEL;
 use og_zkml::field::Field;
 use og_zkml::layout::equality;
 use og_zkml::succinct::{BOUND, ConstraintChallenges, DEGREE, Evaluations, ROUND};
 use og_zkml::transcript::Prover;
 use rayon::prelude::*;
 
-/// Indices that one task works on at a time.
-const CHUNK: usize = 1 << 9;
+/// Indices that one task works on at a time: some 200 µs.
+const CHUNK: usize = 1 << 8;
 
 /// A column over the cube; it continues with zeros, or repeats.
 #[derive(Clone, Debug)]
@@ -174,7 +173,7 @@ fn sum<F: Field, const N: usize>(
     };
     let zeros = [F::ZERO; DEGREE + 1];
     let chunks = 0..filled.div_ceil(CHUNK);
-    if filled * DEGREE < PARALLEL {
+    if filled <= CHUNK {
         chunks.map(|chunk| part(chunk * CHUNK)).fold(zeros, combine)
     } else {
         chunks.into_par_iter().map(|chunk| part(chunk * CHUNK)).reduce(|| zeros, combine)

@@ -400,8 +400,9 @@ impl<'a, F: Field> Claims<'a, F> {
                 let radix = F::from_i64(1 << (limb * self.plan.radix_bits()));
                 let start = sites.offset + plane * sites.len();
                 let entries = table.get_mut(start..start + sites.len()).unwrap_or_default();
+                let weight = radix * of;
                 for (entry, &point) in entries.iter_mut().zip(&point) {
-                    *entry += radix * of * point;
+                    *entry += weight * point;
                 }
                 for (negative, by_site) in self.by_site(sites, quantity) {
                     let radix = if negative { -radix } else { radix };
