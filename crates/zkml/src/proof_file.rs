@@ -192,7 +192,7 @@ pub const fn reveals(mode: Mode) -> &'static str {
             "not zero-knowledge: every accumulator and activation is in the clear, and proofs on enough different inputs determine the weights"
         }
         Mode::Succinct => {
-            "not zero-knowledge: activations are committed to and not in the clear, but the proof's messages depend on them and on the weights and are not blinded"
+            "not zero-knowledge: results that no constraint covers are in the clear; the others are committed to, but the proof's messages depend on them and on the weights and are not blinded"
         }
     }
 }

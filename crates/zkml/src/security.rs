@@ -11,7 +11,8 @@
 use crate::field::Field;
 use crate::qir::Program;
 use crate::scheme::{Scheme, Term};
-use crate::succinct::{DEGREE, Plan, Sizes, Weights, combined_variables};
+use crate::succinct::{DEGREE, Plan, Sizes, Weights};
+use crate::trace::Variables;
 
 /// Fewest bits of statistical soundness a proof may have.
 pub const MIN_BITS: u32 = 100;
@@ -64,7 +65,7 @@ pub fn succinct<S: Scheme>(
     sizes: &Sizes,
 ) -> Result<Security, TooWeak> {
     let nodes = program.linears().count() as u64;
-    let combined = u64::from(combined_variables(program, plan.batch()));
+    let combined = u64::from(Variables::of(program, plan.batch()).total());
     let field = |name, numerator| Term { name, numerator, exponent: S::F::BITS };
     let mut terms = vec![
         field("combining the accumulators of all nodes", nodes.saturating_sub(1) + combined),

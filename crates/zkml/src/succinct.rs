@@ -62,14 +62,11 @@ pub use plan::{Plan, Quantity, SiteBox, SiteNode, Source};
 use crate::execute::{ExecuteError, Supply, execute_with};
 use crate::field::Field;
 use crate::layout::{Functional, Layout, evaluate, first_equalities};
-use crate::qir::{Linear, Node, Op, Program, TensorType};
+use crate::qir::{Node, Op, Program, TensorType};
 use crate::scheme::{Mode, Opening, Scheme, SchemeError, variables};
 use crate::security::{self, Security};
 use crate::sumcheck;
-use crate::trace::{
-    Claim, Combination, NodeCombination, Packing, StatementBytes, TraceError, Variables,
-    check_claim,
-};
+use crate::trace::{Claim, Combination, Packing, StatementBytes, TraceError, check_claim, finish};
 use crate::transcript::{Label, TranscriptError, Verifier};
 use claims::{below, values_add_up};
 
@@ -270,9 +267,7 @@ fn execute_batch<F: Field>(
     stated: &[&[u8]],
 ) -> Result<Known<F>, TraceError> {
     let program = claim.program;
-    let linears: Vec<&Linear> = program.linears().map(|(_, linear)| linear).collect();
-    let nodes = linears.iter().enumerate().map(|(index, linear)| combination.node(index, linear));
-    let mut nodes: Vec<NodeCombination<F>> = nodes.collect();
+    let mut nodes = combination.nodes(program);
     let mut stated = stated.iter();
     let mut results = vec![Vec::new(); plan.nodes().len()];
     for (inference, (inputs, outputs)) in claim.inputs.iter().zip(claim.outputs).enumerate() {
@@ -322,13 +317,7 @@ fn execute_batch<F: Field>(
             }
         }
     }
-    let mut accumulators = F::ZERO;
-    let functionals = nodes.into_iter().map(|node| {
-        let (claim, functional) = node.finish();
-        accumulators += claim;
-        functional
-    });
-    let functionals = functionals.collect();
+    let (accumulators, functionals) = finish(nodes);
     Ok(Known { stated: Stated { accumulators, results }, functionals })
 }
 
@@ -393,10 +382,4 @@ fn verify_products<F: Field>(
     let (point, last) = sumcheck::verify(sum, plan.product_variables(), transcript)?;
     let operand = transcript.receive_one(OPERAND)?;
     Ok(Products { sum, point, last, operand })
-}
-
-/// The index variables of what is combined, for [`crate::security`].
-#[must_use]
-pub fn combined_variables(program: &Program, batch: usize) -> u32 {
-    Variables::of(program, batch).total()
 }

@@ -51,13 +51,13 @@
 mod combine;
 mod pack;
 
-pub use combine::{COMBINE, Challenges, Combination, NodeCombination, Variables};
+pub use combine::{COMBINE, Challenges, Combination, NodeCombination, Variables, finish};
 pub use pack::{PackError, Packing};
 pub(crate) use pack::{pack, packed_len, unpack};
 
 use crate::execute::{ExecuteError, Linears, execute};
 use crate::field::Field;
-use crate::layout::{Functional, Layout, LayoutError, evaluate};
+use crate::layout::{Layout, LayoutError, evaluate};
 use crate::model::Digests;
 use crate::qir::{Linear, Program, Tensor, TensorType};
 use crate::scheme::{Backend, Mode, Scheme, SchemeError, parameters};
@@ -183,9 +183,7 @@ pub fn verify<S: Scheme>(
         }
     }
     let combination = Combination::<S::F>::draw(program, inputs.len(), &mut transcript);
-    let combined =
-        program.linears().enumerate().map(|(index, (_, linear))| combination.node(index, linear));
-    let mut reader = Reader { stated: &[], weight: S::F::ZERO, nodes: combined.collect() };
+    let mut reader = Reader { stated: &[], weight: S::F::ZERO, nodes: combination.nodes(program) };
     let mut rest = stated.as_slice();
     for (inference, (inputs, outputs)) in inputs.iter().zip(outputs).enumerate() {
         (reader.stated, rest) = rest.split_at_checked(nodes).unwrap_or_default();
@@ -198,7 +196,7 @@ pub fn verify<S: Scheme>(
             return Err(TraceError::Output { inference, output });
         }
     }
-    let (value, functionals) = reader.finish();
+    let (value, functionals) = finish(reader.nodes);
 
     let (point, last) = sumcheck::verify(value, layout.variables(), &mut transcript)?;
     let opened = transcript.receive_one::<S::F>(OPENED)?;
@@ -352,19 +350,6 @@ struct Reader<'a, F> {
     /// Its weight in the combination.
     weight: F,
     nodes: Vec<NodeCombination<F>>,
-}
-
-impl<F: Field> Reader<'_, F> {
-    fn finish(self) -> (F, Vec<Functional<F>>) {
-        let mut value = F::ZERO;
-        let functionals = self.nodes.into_iter().map(|node| {
-            let (claim, functional) = node.finish();
-            value += claim;
-            functional
-        });
-        let functionals = functionals.collect();
-        (value, functionals)
-    }
 }
 
 impl<F: Field> Linears for Reader<'_, F> {

@@ -140,6 +140,15 @@ impl Opener for Clear {
     }
 }
 
+/// What a proof for what a prover prepared is about.
+fn claim<'a, O: Opener>(
+    prepared: &'a Prepared<O>,
+    inputs: &'a [Vec<Tensor>],
+    outputs: &'a [Vec<Tensor>],
+) -> Claim<'a> {
+    Claim { program: prepared.model().program(), digests: prepared.digests(), inputs, outputs }
+}
+
 /// Verifies a proof for what a prover prepared.
 pub fn verify<O: Opener>(
     prepared: &Prepared<O>,
@@ -147,8 +156,7 @@ pub fn verify<O: Opener>(
     outputs: &[Vec<Tensor>],
     proof: &[u8],
 ) -> Result<Security, TraceError> {
-    let claim =
-        Claim { program: prepared.model().program(), digests: prepared.digests(), inputs, outputs };
+    let claim = claim(prepared, inputs, outputs);
     trace::verify::<O::S>(&claim, prepared.commitment(), proof, DEFAULT_WORK)
 }
 
@@ -159,8 +167,7 @@ pub fn verify_succinct<O: Opener>(
     outputs: &[Vec<Tensor>],
     proof: &[u8],
 ) -> Result<Security, TraceError> {
-    let claim =
-        Claim { program: prepared.model().program(), digests: prepared.digests(), inputs, outputs };
+    let claim = claim(prepared, inputs, outputs);
     succinct::verify::<O::S>(&claim, prepared.commitment(), proof, DEFAULT_WORK)
 }
 

@@ -443,8 +443,6 @@ impl<'a, F: Field> Claims<'a, F> {
             let (point_high, point_low) = split(&self.point, sites.bits);
             let point = equality_at(point_high, sites.start >> sites.bits)
                 * low.iter().zip(point_low).fold(F::ONE, |product, (&a, &b)| product * same(a, b));
-            // Quantities above and below share a vector: its product is computed once.
-            let mut known: Vec<(*const F, F)> = Vec::new();
             let first = sites.offset >> sites.bits;
             let mut plane = 0;
             for (quantity, limbs) in self.plan.quantities() {
@@ -453,10 +451,7 @@ impl<'a, F: Field> Claims<'a, F> {
                 }
                 let mut value = self.weights.of(quantity) * point;
                 for (negative, by_site) in self.by_site(sites, quantity) {
-                    let of_vector = known.iter().find(|(at, _)| *at == by_site.as_ptr());
-                    let product = of_vector
-                        .map_or_else(|| F::dot(by_site, &low_equalities), |&(_, product)| product);
-                    known.push((by_site.as_ptr(), product));
+                    let product = F::dot(by_site, &low_equalities);
                     value += if negative { -product } else { product };
                 }
                 for limb in 0..limbs {

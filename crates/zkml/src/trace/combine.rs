@@ -112,6 +112,13 @@ impl<F: Field> Combination<F> {
         NodeCombination { groups, channels, positions, functional, claim: F::ZERO }
     }
 
+    /// Begins the combination for every linear node.
+    #[must_use]
+    pub fn nodes(&self, program: &Program) -> Vec<NodeCombination<F>> {
+        let linears = program.linears().enumerate();
+        linears.map(|(index, (_, linear))| self.node(index, linear)).collect()
+    }
+
     /// The weight of inference `b`.
     #[must_use]
     pub fn inference(&self, b: usize) -> F {
@@ -282,6 +289,19 @@ impl<F: Field> NodeCombination<F> {
     pub fn finish(self) -> (F, Functional<F>) {
         (self.claim, self.functional)
     }
+}
+
+/// The sum of all nodes' claims, and the functional of each.
+#[must_use]
+pub fn finish<F: Field>(nodes: Vec<NodeCombination<F>>) -> (F, Vec<Functional<F>>) {
+    let mut value = F::ZERO;
+    let functionals = nodes.into_iter().map(|node| {
+        let (claim, functional) = node.finish();
+        value += claim;
+        functional
+    });
+    let functionals = functionals.collect();
+    (value, functionals)
 }
 
 /// Elements of one channel of a convolution's operand.
